@@ -1,0 +1,88 @@
+"""Files appear whole or not at all: write under a temporary name, then rename.
+
+A `.partial` left behind by a killed process is removed by the next one that writes the same name.
+A full disk becomes one clear message, and nothing half-written stays.
+"""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seqjourney.errors import DataError
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` that takes its place when the block succeeds."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with explaining_full_disk(folder):
+            yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    swap_folder(partial, folder)
+
+
+def swap_folder(partial: Path, folder: Path) -> None:
+    """Put `partial` in the place of `folder`; the old folder goes only when the new one stands."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with explaining_full_disk(path):
+            yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def explaining_full_disk(path: Path) -> Iterator[None]:
+    """Turn the many ways in which libraries report a full disk into one message."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        if full or "No space left on device" in str(error):
+            raise DataError(
+                f"the disk is full: writing {path} failed and was undone. Free some space "
+                "(larger-than-memory data also spills there), then run the same command again."
+            ) from error
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON in one step; dates and paths become strings."""
+    with replacing_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON that we wrote.
+
+    Raises:
+        DataError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON ({error}); write it again.") from None

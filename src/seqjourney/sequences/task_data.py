@@ -1,0 +1,68 @@
+"""What every model is given, network or baseline, and what it must answer.
+
+`TaskData` travels from `prepare` to `fit` and `score`; `Predictor` is the one interface of all
+models, so that training, evaluation, export and scoring know no exceptions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.config import TaskConfig, TrainerConfig
+
+if TYPE_CHECKING:
+    import ibis
+
+    from seqjourney.sequences.store import SequenceStore
+    from seqjourney.sequences.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """One task on one prepared data set.
+
+    `snapshots` has one row per (customer, cutoff): `customer_id` (str), `customer_index` (int64,
+    position in the store), `cutoff` (datetime64[us, UTC]), `end` (int64, how many of the
+    customer's tokens are known at the cutoff), `split` (train, validation, test), `label` (int8),
+    `weight` (float64).
+    """
+
+    task: TaskConfig
+    events: ibis.Table
+    store: SequenceStore
+    tokenizer: Tokenizer
+    snapshots: pd.DataFrame
+
+    def of(self, split: str) -> TaskData:
+        """Return the same data with only the snapshots of one split."""
+        chosen = self.snapshots[self.snapshots["split"] == split].reset_index(drop=True)
+        return replace(self, snapshots=chosen)
+
+
+class Predictor(Protocol):
+    """A model: it learns from the training and validation snapshots and scores any."""
+
+    def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
+        """Learn from `train`; choose settings on `validation`; never look at `test`.
+
+        Logs and checkpoints go to `folder`.
+        """
+        ...
+
+    def score(self, data: TaskData) -> np.ndarray:
+        """Return one score per row of `data.snapshots`, higher means likelier, float64."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write plain data (JSON, text, tensors) that `load` needs."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote, without any configuration."""
+        ...
