@@ -1,0 +1,84 @@
+"""Logistic regression of a label on one number, for many weightings of the same rows at once.
+
+Two things need it: the calibrator that turns scores into probabilities, and the calibration slope
+and intercept that judge probabilities. Newton's method with step halving.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+MAX_STEPS = 50
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def fit_logistic(
+    x: np.ndarray, label: np.ndarray, weights: np.ndarray, ridge: float = 0.0
+) -> np.ndarray:
+    """Maximise sum_i w_i log P(y_i | a + b x_i) - ridge/2 * sum(w) * b^2 -> (R, 2) of (a, b).
+
+    x, label (n,); weights (R, n). Rows whose fit does not converge (one class, no spread in x, or
+    perfect separation without a ridge) are NaN.
+    """
+    weights = np.atleast_2d(weights).astype(np.float64, copy=False)
+    x, label = np.asarray(x, np.float64), np.asarray(label, np.float64)
+    if np.ptp(x) == 0:
+        return np.full((len(weights), 2), np.nan)
+    start = np.zeros((1, 2))
+    if len(weights) > 1:
+        # All replicates share the rows, so the pooled fit is a start two or three steps away.
+        pooled = fit_logistic(x, label, weights.mean(axis=0, keepdims=True), ridge)
+        start = pooled if np.isfinite(pooled).all() else start
+    out = np.repeat(start, len(weights), axis=0)
+    penalty = ridge * weights.sum(axis=1)
+    active = np.arange(len(weights))
+    loss = _loss(out, x, label, weights, penalty)
+    for _ in range(MAX_STEPS):
+        w = weights[active]
+        step = _newton_step(out[active], x, label, w, penalty[active])
+        scale = np.ones(len(active))
+        for _ in range(12):
+            trial = out[active] - scale[:, None] * step
+            tried = _loss(trial, x, label, w, penalty[active])
+            worse = ~(tried <= loss[active] + 1e-9 * np.abs(loss[active]))
+            if not worse.any():
+                break
+            scale[worse] /= 2
+        out[active], loss[active] = trial, tried
+        moving = ~(np.abs(step).max(axis=1) < 1e-7)
+        active = active[moving]
+        if not len(active):
+            return out
+    out[active] = np.nan
+    return out
+
+
+def _newton_step(
+    beta: np.ndarray, x: np.ndarray, label: np.ndarray, weights: np.ndarray, penalty: np.ndarray
+) -> np.ndarray:
+    p = sigmoid(beta[:, :1] + beta[:, 1:] * x)  # (R, n)
+    slack = weights * (p - label)
+    gradient = np.stack([slack.sum(1), slack @ x + penalty * beta[:, 1]], axis=1)
+    v = weights * p * (1 - p)
+    h00, h01, h11 = v.sum(1), v @ x, v @ (x * x) + penalty
+    determinant = h00 * h11 - h01 * h01
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack(
+            [
+                (h11 * gradient[:, 0] - h01 * gradient[:, 1]) / determinant,
+                (h00 * gradient[:, 1] - h01 * gradient[:, 0]) / determinant,
+            ],
+            axis=1,
+        )
+
+
+def _loss(
+    beta: np.ndarray, x: np.ndarray, label: np.ndarray, weights: np.ndarray, penalty: np.ndarray
+) -> np.ndarray:
+    eta = beta[:, :1] + beta[:, 1:] * x
+    nll = np.maximum(eta, 0) - eta * label + np.log1p(np.exp(-np.abs(eta)))
+    return np.einsum("rn,rn->r", weights, nll) + 0.5 * penalty * beta[:, 1] ** 2

@@ -1,0 +1,227 @@
+"""From aligned predictions to the content of metrics.json, one dictionary per task.
+
+The test split is the headline. Every group of snapshots (all, each cutoff, each slice value) is
+measured on the same bootstrap replicates of its split's customers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.evaluation.bootstrap import (
+    Estimate,
+    Resampling,
+    difference,
+    estimate,
+    replicate_weights,
+)
+from seqjourney.evaluation.metrics import HEADLINE, ranked_metrics
+from seqjourney.evaluation.predictions import SLICE_PREFIX, TaskPredictions
+from seqjourney.evaluation.ranking import (
+    Ranking,
+    accumulate,
+    average_precision,
+    lift_at,
+    rank,
+    roc_auc,
+    tie_mass,
+    tiebreak,
+)
+
+COMPARED = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "log_loss", "brier")
+# Below this many of either outcome an interval is wider than any use of the number.
+MIN_OUTCOMES = 20
+
+Estimates = dict[str, dict[str, Estimate]]
+
+
+def task_results(
+    predictions: TaskPredictions,
+    *,
+    replicates: int,
+    seed: int,
+    excluded: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[str, Any]:
+    """Measure one task: the entry of `tasks` in metrics.json, models sorted best first."""
+    test = predictions.split("test")
+    groups = {("slice", column, value): rows for column, value, rows in _slices(test)}
+    groups |= {("cutoff", "test", cutoff): rows for cutoff, rows in _cutoffs(test)}
+    headline, grouped = _measure(test, groups, replicates, seed)
+    order = sorted(headline, key=lambda name: -headline[name][HEADLINE].value)
+    by_cutoff = []
+    validation = predictions.split("validation")
+    if len(validation.snapshots):
+        earlier = {("cutoff", "validation", c): rows for c, rows in _cutoffs(validation)}
+        _, measured = _measure(validation, earlier, replicates, seed, headline=False)
+        by_cutoff += _described(validation, earlier, measured, order, "cutoff")
+    by_cutoff += _described(test, groups, grouped, order, "cutoff")
+    slices: dict[str, list[dict[str, Any]]] = {}
+    for entry in _described(test, groups, grouped, order, "slice"):
+        slices.setdefault(entry.pop("slice"), []).append(entry)
+    weight = test.snapshots["weight"].to_numpy()
+    ties = tiebreak(*_keys(test.snapshots))
+    label = test.snapshots["label"].to_numpy()
+    return {
+        **_size(test.snapshots),
+        "split": "test",
+        "models": {name: _numbers(headline[name]) for name in order},
+        "runs": {name: predictions.runs[name] for name in order},
+        "comparisons": _comparisons(headline, order),
+        "tie_mass_at_10": {
+            name: tie_mass(rank(label, test.scores[name], ties), weight, 0.10) for name in order
+        },
+        "by_cutoff": by_cutoff,
+        "slices": slices,
+        "excluded": {split: dict(reasons) for split, reasons in (excluded or {}).items()},
+    }
+
+
+def _measure(
+    predictions: TaskPredictions,
+    groups: Mapping[tuple[str, str, str], np.ndarray],
+    replicates: int,
+    seed: int,
+    headline: bool = True,
+) -> tuple[Estimates, dict[tuple[str, str, str], Estimates]]:
+    """Measure all models on all snapshots and on each group of rows -> (model -> metrics)s."""
+    snapshots = predictions.snapshots
+    label = snapshots["label"].to_numpy(np.float64)
+    weight = snapshots["weight"].to_numpy(np.float64)
+    ties = tiebreak(*_keys(snapshots))
+    kept = {key: rows for key, rows in groups.items() if _enough(label[rows], weight[rows])}
+    whole = {m: rank(label, score, ties) for m, score in predictions.scores.items()}
+    parts = {
+        (key, m): rank(label[rows], score[rows], ties[rows])
+        for key, rows in kept.items()
+        for m, score in predictions.scores.items()
+    }
+
+    def measure(weights: np.ndarray) -> dict[tuple[Any, str], dict[str, np.ndarray]]:
+        out: dict[tuple[Any, str], dict[str, np.ndarray]] = {}
+        if headline:
+            for m, ranking in whole.items():
+                probability = predictions.probabilities[m]
+                out[None, m] = ranked_metrics(ranking, label, probability, weights)
+        for key, rows in kept.items():
+            part = weights[:, rows]
+            for m in whole:
+                out[key, m] = _group_metrics(parts[key, m], part)
+        return out
+
+    point = measure(weight[None])
+    draws = Resampling(pd.factorize(snapshots["customer_id"])[0], weight, replicates, seed)
+    chunks = [measure(weights) for weights in replicate_weights(draws)]
+    found: dict[Any, Estimates] = {}
+    for (key, m), values in point.items():
+        found.setdefault(key, {})[m] = {
+            name: estimate(
+                float(value[0]),
+                np.concatenate([chunk[key, m][name] for chunk in chunks]),
+                recentre=name == "ece",
+            )
+            for name, value in values.items()
+        }
+    return found.pop(None, {}), found
+
+
+def _group_metrics(ranking: Ranking, weights: np.ndarray) -> dict[str, np.ndarray]:
+    curve = accumulate(ranking, weights)
+    return {
+        "average_precision": average_precision(curve),
+        "roc_auc": roc_auc(curve),
+        "lift_at_10": lift_at(curve, 0.10),
+    }
+
+
+def _slices(predictions: TaskPredictions) -> list[tuple[str, str, np.ndarray]]:
+    out = []
+    for column in predictions.slices:
+        values = predictions.snapshots[column].astype(str).to_numpy()
+        # Largest first: alphabetical order would put "10-20" before "2-10".
+        names, counts = np.unique(values, return_counts=True)
+        for name in names[np.argsort(-counts, kind="stable")]:
+            out.append((column.removeprefix(SLICE_PREFIX), str(name),
+                        np.flatnonzero(values == name)))  # fmt: skip
+    return out
+
+
+def _cutoffs(predictions: TaskPredictions) -> list[tuple[str, np.ndarray]]:
+    cutoffs = predictions.snapshots["cutoff"]
+    return [
+        (cutoff.isoformat(), np.flatnonzero((cutoffs == cutoff).to_numpy()))
+        for cutoff in sorted(cutoffs.unique())
+    ]
+
+
+def _described(
+    predictions: TaskPredictions,
+    groups: Mapping[tuple[str, str, str], np.ndarray],
+    measured: Mapping[tuple[str, str, str], Estimates],
+    order: list[str],
+    kind: str,
+) -> list[dict[str, Any]]:
+    """List the groups of one kind; `models` is empty where too few outcomes were seen."""
+    names = ("slice", "value") if kind == "slice" else ("split", "cutoff")
+    return [
+        {
+            names[0]: key[1],
+            names[1]: key[2],
+            **_size(predictions.snapshots.iloc[rows]),
+            "models": {m: _numbers(measured[key][m]) for m in order} if key in measured else {},
+        }
+        for key, rows in groups.items()
+        if key[0] == kind
+    ]
+
+
+def _comparisons(headline: Estimates, order: list[str]) -> list[dict[str, Any]]:
+    """List all pairs, the better-ranked model first, on each of `COMPARED`."""
+    out = []
+    for position, a in enumerate(order):
+        for b in order[position + 1 :]:
+            for metric in COMPARED:
+                gap = difference(headline[a][metric], headline[b][metric])
+                out.append(
+                    {"a": a, "b": b, "metric": metric, "difference": gap.value}
+                    | {"low": _number(gap.low), "high": _number(gap.high)}
+                )
+    return out
+
+
+def _size(snapshots: pd.DataFrame) -> dict[str, Any]:
+    weight = snapshots["weight"].to_numpy(np.float64)
+    label = snapshots["label"].to_numpy(np.float64)
+    return {
+        "base_rate": float(weight @ label / weight.sum()) if weight.sum() > 0 else None,
+        "n": len(snapshots),
+        "customers": int(snapshots["customer_id"].nunique()),
+        "positives": int(label.sum()),
+    }
+
+
+def _keys(snapshots: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    cutoff_us = snapshots["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
+    return snapshots["customer_id"].to_numpy(object), cutoff_us
+
+
+def _enough(label: np.ndarray, weight: np.ndarray) -> bool:
+    counted = label[weight > 0]
+    positives = int(counted.sum())
+    return min(positives, len(counted) - positives) >= MIN_OUTCOMES
+
+
+def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {"value": _number(e.value), "low": _number(e.low), "high": _number(e.high)}
+        for name, e in estimates.items()
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None
