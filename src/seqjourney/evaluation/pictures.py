@@ -77,7 +77,7 @@ def precision_recall(curves: Mapping[str, Curve], base_rate: float, prefix: str)
             step = np.searchsorted(found, recall * found[-1] * (1 - 1e-12))
             axes.plot(recall, found[step] / flagged[step], label=name, **model_style(position))
         axes.axhline(base_rate, color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)))
-        axes.annotate(f"base rate {base_rate:.1%}", (0.01, base_rate), (0, -3), color=FAINT,
+        axes.annotate(f"base rate {100 * base_rate:.1f} %", (0.01, base_rate), (0, -3), color=FAINT,
                       textcoords="offset points", va="top", fontsize=8.5)  # fmt: skip
         axes.set(xlim=(0, 1.005), ylim=(0, 1.02), xlabel="Recall: share of positives found",
                  ylabel="Precision: share of the list that is right")  # fmt: skip
@@ -240,7 +240,7 @@ def _short(name: str, limit: int = 28) -> str:
 
 def _percent(*which: Any) -> None:
     for axis in which:
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def _legend_below(axes: Axes, count: int) -> None:

@@ -7,7 +7,6 @@ the same questions. Past this module every array of a task has the same n rows i
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqjourney.errors import DataError
+from seqjourney.files import replacing_file
 
 SCHEMA = pa.schema(
     [
@@ -112,13 +112,8 @@ def write_predictions(frame: pd.DataFrame, path: str | Path) -> Path:
             f"The columns and types are {_describe(schema)}."
         ) from error
     table = _checked(table, str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        pq.write_table(table, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing_file(path) as partial:
+        pq.write_table(table, partial)
     return path
 
 

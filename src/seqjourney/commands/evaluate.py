@@ -1,0 +1,156 @@
+"""Evaluate: several runs on the same snapshots, side by side, as one report.
+
+Reads each run's `predictions.parquet` (and `task.json` where there is one); writes `metrics.json`,
+`report.md` and `report.html` into the report folder. Heavy imports happen inside the functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqjourney.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The content of metrics.json and where the three files are."""
+
+    metrics: dict[str, Any]
+    json: Path
+    markdown: Path
+    html: Path
+
+
+def evaluate(
+    runs: Sequence[str | Path],
+    report_dir: str | Path,
+    *,
+    title: str,
+    replicates: int = 1000,
+    seed: int = 0,
+    command: str | None = None,
+) -> EvaluationResult:
+    """Compare runs (run directories or predictions files) and write the report.
+
+    `command` is printed in the report under "how to reproduce"; without it the call of this
+    function is.
+    """
+    from importlib.metadata import version
+
+    from seqjourney.evaluation.bootstrap import LEVEL
+    from seqjourney.evaluation.predictions import join_runs, read_predictions
+    from seqjourney.evaluation.report import write_report
+    from seqjourney.evaluation.results import task_results
+
+    if replicates < 2:
+        raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
+    paths = [Path(run) for run in runs]
+    frames = [read_predictions(path) for path in paths]
+    tasks = join_runs(frames)
+    about = _descriptions(paths)
+    metrics = {
+        "data": {
+            "title": title,
+            "split": "test",
+            "runs": [
+                {"model": str(f["model"].iloc[0]), "run": str(f["run"].iloc[0])} for f in frames
+            ],
+            "replicates": replicates,
+            "level": LEVEL,
+            "seed": seed,
+            "command": command or _call(paths, report_dir, title, replicates, seed),
+            "version": version("seqjourney"),
+        },
+        "tasks": {
+            task.task: task_results(
+                task,
+                replicates=replicates,
+                seed=seed,
+                excluded=about.get(task.task, {}).get("excluded"),
+            )
+            for task in tasks
+        },
+    }
+    written = write_report(report_dir, metrics, tasks, about)
+    _print(metrics, written["report.html"])
+    return EvaluationResult(
+        metrics, written["metrics.json"], written["report.md"], written["report.html"]
+    )
+
+
+def _descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Read the task.json of each run that has one, by task name; the first of a task counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        file = (path if path.is_dir() else path.parent) / "task.json"
+        if not file.is_file():
+            continue
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{file}: not valid JSON ({error}). Correct or delete it; it is optional."
+            ) from error
+        if not isinstance(content, dict) or not isinstance(content.get("name"), str):
+            raise DataError(f'{file}: must be an object with the key "name". Add it.')
+        excluded = content.get("excluded") or {}
+        if not isinstance(excluded, dict) or not all(
+            isinstance(reasons, dict) and all(type(n) is int for n in reasons.values())
+            for reasons in excluded.values()
+        ):
+            raise DataError(
+                f'{file}: key "excluded" must look like {{"test": {{"reason": 12}}}}. Correct it.'
+            )
+        found.setdefault(content["name"], content | {"excluded": excluded})
+    return found
+
+
+def _call(
+    paths: Sequence[Path], report_dir: str | Path, title: str, replicates: int, seed: int
+) -> str:
+    # Only the last part of a path: a report travels, and the machine's folders do not.
+    runs = ", ".join(repr(path.name) for path in paths)
+    return (
+        "from seqjourney.commands.evaluate import evaluate\n"
+        f"evaluate([{runs}], {Path(report_dir).name!r}, title={title!r}, "
+        f"replicates={replicates}, seed={seed})"
+    )
+
+
+def _print(metrics: Mapping[str, Any], html: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from seqjourney.evaluation.report import interval, shown
+
+    console = Console()
+    columns = (("average_precision", "AP", "number"), ("roc_auc", "AUC", "number"),
+               ("lift_at_10", "lift@10 %", "factor"), ("ece", "ECE", "number"))  # fmt: skip
+    for task, results in metrics["tasks"].items():
+        table = Table(title=escape(task), title_justify="left", title_style="bold", box=box.SIMPLE)
+        table.add_column("model", overflow="fold")
+        for _, heading, _ in columns:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for model, values in results["models"].items():
+            cells = [
+                f"{shown(values[name]['value'], kind)} "
+                f"\\[{interval(values[name], kind).replace(' ', '')}]"
+                if name in ("average_precision", "roc_auc")
+                else shown(values[name]["value"], kind)
+                for name, _, kind in columns
+            ]
+            table.add_row(escape(model), *cells)
+        console.print(table)
+        console.print(
+            f"{results['n']:,} test snapshots of {results['customers']:,} customers, "
+            f"base rate {shown(results['base_rate'], 'percent')} (the AP of a random order: "
+            f"{shown(results['base_rate'])}); in brackets 95 % intervals",
+            highlight=False,
+        )
+    console.print(f"Report: {escape(str(html))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,200 @@
+"""Write metrics.json, report.md and report.html: all three, or none.
+
+`build` gathers what the templates need, `write_report` renders and puts the files in place. The
+HTML is one file without a single reference to the network. Names of models, slices and tasks come
+from user data: the HTML escapes everything but our own pictures, the Markdown has `cell`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from seqjourney.evaluation import pictures
+from seqjourney.evaluation.bootstrap import LEVEL
+from seqjourney.evaluation.metrics import HEADLINE, METRICS
+from seqjourney.evaluation.predictions import TaskPredictions
+from seqjourney.evaluation.ranking import accumulate, rank, tiebreak
+from seqjourney.evaluation.results import MIN_OUTCOMES
+from seqjourney.evaluation.verdict import level_with_best, verdict
+from seqjourney.files import explaining_full_disk
+
+FILES = ("metrics.json", "report.md", "report.html")
+# The first table: what a decision needs; the rest is in the second.
+MAIN_COLUMNS = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "ece")
+COMPARED_IN_REPORT = ("average_precision", "roc_auc", "lift_at_10")
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!])")
+
+
+def write_report(
+    report_dir: str | Path,
+    metrics: Mapping[str, Any],
+    predictions: Sequence[TaskPredictions],
+    descriptions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Path]:
+    """Render the three files beside the folder, then move them in; returns name -> path.
+
+    A failure while rendering leaves an older report as it was.
+    """
+    report_dir = Path(report_dir)
+    report_dir.mkdir(parents=True, exist_ok=True)
+    fresh = report_dir / f".new-{uuid.uuid4().hex[:8]}"
+    fresh.mkdir()
+    try:
+        page = build(metrics, predictions, descriptions or {})
+        contents = {
+            "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False),
+            "report.md": _environment("md").get_template("report.md.j2").render(page),
+            "report.html": _environment("html").get_template("report.html.j2").render(page),
+        }
+        with explaining_full_disk(report_dir):
+            for name in FILES:
+                (fresh / name).write_text(contents[name].rstrip() + "\n", encoding="utf-8")
+        for name in FILES:
+            (fresh / name).replace(report_dir / name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return {name: report_dir / name for name in FILES}
+
+
+def build(
+    metrics: Mapping[str, Any],
+    predictions: Sequence[TaskPredictions],
+    descriptions: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Everything the templates show, one entry of `tasks` per task."""
+    by_name = {task.task: task for task in predictions}
+    return {
+        "data": metrics["data"],
+        "level": round(100 * LEVEL),
+        "headline": METRICS[HEADLINE],
+        "main": [METRICS[name] for name in MAIN_COLUMNS],
+        "compared": [METRICS[name] for name in COMPARED_IN_REPORT],
+        "definitions": list(METRICS.values()),
+        "min_outcomes": MIN_OUTCOMES,
+        "max_panels": pictures.MAX_PANELS,
+        "tasks": [
+            {
+                "name": name,
+                "anchor": f"task-{position}",
+                "results": results,
+                "verdict": verdict(results),
+                "level_with_best": level_with_best(results),
+                "about": descriptions.get(name, {}),
+                "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
+                "pairs": _pairs(results),
+                "reasons": sorted({r for part in results["excluded"].values() for r in part}),
+                "pictures": _pictures(by_name[name].split("test"), results, f"t{position}"),
+                "styles": {
+                    model: pictures.model_style(place)
+                    for place, model in enumerate(results["models"])
+                },
+            }
+            for position, (name, results) in enumerate(metrics["tasks"].items(), start=1)
+        ],
+    }
+
+
+def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) -> dict[str, Markup]:
+    """Draw the pictures of a task; the order of models, and so their colours, is the table's."""
+    label = test.snapshots["label"].to_numpy(np.float64)
+    weight = test.snapshots["weight"].to_numpy(np.float64)
+    cutoff_us = test.snapshots["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
+    ties = tiebreak(test.snapshots["customer_id"].to_numpy(object), cutoff_us)
+    curves = {
+        model: accumulate(rank(label, test.scores[model], ties), weight)
+        for model in results["models"]
+    }
+    probabilities = {model: test.probabilities[model] for model in results["models"]}
+    base = float(results["base_rate"])
+    estimates = {model: values[HEADLINE] for model, values in results["models"].items()}
+    drawn = {
+        "forest": pictures.forest(estimates, base, METRICS[HEADLINE].title, f"{prefix}-forest"),
+        "precision_recall": pictures.precision_recall(curves, base, f"{prefix}-pr"),
+        "gain": pictures.gain(curves, base, f"{prefix}-gain"),
+        "calibration": pictures.calibration(label, weight, probabilities, f"{prefix}-calibration"),
+        "scores": pictures.score_distribution(label, weight, probabilities, f"{prefix}-scores"),
+    }
+    # Safe: matplotlib escapes the text that it writes into an SVG.
+    return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per pair of models, with the metrics that the report compares."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in results["comparisons"]:
+        row = rows.setdefault((entry["a"], entry["b"]), {"a": entry["a"], "b": entry["b"]})
+        row[entry["metric"]] = entry
+    return list(rows.values())
+
+
+def _environment(kind: str) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("seqjourney.evaluation", "templates"),
+        autoescape=kind == "html",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "interval": interval,
+        "signed": signed,
+        "day": day,
+        "cell": cell,
+        "words": words,
+        "count": lambda number: f"{number:,}",
+    }
+    return environment
+
+
+def shown(value: float | None, kind: str = "number") -> str:
+    """Print a value as a number, a percentage or a factor; a dash where there is none."""
+    if value is None:
+        return "–"
+    if kind == "percent":
+        return f"{100 * value:.1f} %"
+    return f"{value:.2f} ×" if kind == "factor" else f"{value:.3f}"
+
+
+def interval(entry: Mapping[str, float | None], kind: str = "number") -> str:
+    """Print the two ends of an interval."""
+    low, high = entry["low"], entry["high"]
+    if low is None or high is None:
+        return ""
+    if kind == "percent":
+        return f"{100 * low:.1f} – {100 * high:.1f}"
+    return f"{low:.2f} – {high:.2f}" if kind == "factor" else f"{low:.3f} – {high:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """Print a difference with its sign, a true minus, so that a line never breaks after it."""
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def day(iso: str) -> str:
+    """Print a cutoff without the time of day when that is midnight."""
+    moment = datetime.fromisoformat(iso)
+    return moment.strftime("%Y-%m-%d" if (moment.hour, moment.minute) == (0, 0) else
+                           "%Y-%m-%d %H:%M")  # fmt: skip
+
+
+def words(name: str) -> str:
+    """Turn a key such as `company_only` into words."""
+    return name.replace("_", " ")
+
+
+def cell(text: object) -> str:
+    """Escape user text for Markdown, where a pipe would end a table cell."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(str(text).split()))

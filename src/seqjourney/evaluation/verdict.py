@@ -1,0 +1,93 @@
+"""The answer in one plain sentence: which model ranks best, and is that clear?
+
+Everything is read from a task's entry in metrics.json, so the sentence can never say more than
+the numbers below it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seqjourney.evaluation.metrics import HEADLINE, METRICS
+
+# The predictions contract has no column for a model's family, so its name has to say it.
+NEURAL_WORDS = frozenset(
+    ("gru", "lstm", "rnn", "transformer", "tcn", "mamba", "mlp", "neural", "nn", "bert", "gpt")
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`best` is the first by average precision, `rival` the model that it is held against.
+
+    `clear` is True when the 95 % interval of the paired difference excludes zero.
+    """
+
+    best: str
+    rival: str | None
+    clear: bool | None
+    sentence: str
+
+
+def is_neural(model: str) -> bool:
+    """Whether a model's name contains a word for a neural network, such as `gru_small`."""
+    return not NEURAL_WORDS.isdisjoint(re.split(r"[^a-z]+", model.lower()))
+
+
+def verdict(results: Mapping[str, Any]) -> Verdict:
+    """Hold the best model against the best of the other kind (neural or not), else the next."""
+    models = list(results["models"])  # best first
+    best, name = models[0], METRICS[HEADLINE].title.lower()
+    of_best = _with_interval(results["models"][best][HEADLINE])
+    scored = f"{name} {of_best}; a random order has {results['base_rate']:.3f}"
+    if len(models) == 1:
+        return Verdict(best, None, None, f"{best} was evaluated alone: {scored}.")
+    others = [m for m in models[1:] if is_neural(m) != is_neural(best)]
+    rival = others[0] if others else models[1]
+    if not others:
+        kind = "the next best model"
+    else:
+        kind = "the best non-neural model" if is_neural(best) else "the best neural model"
+    gap = comparison(results, best, rival, HEADLINE)
+    clear = _excludes_zero(gap)
+    sentence = (
+        f"{best} ranks best ({scored}), {'and' if clear else 'but'} its lead of "
+        f"{_with_interval(gap, 'difference')} over {kind}, {rival}, "
+        + ("is clear." if clear else "is not clear: these customers cannot tell the two apart.")
+    )
+    return Verdict(best, rival, clear, sentence)
+
+
+def comparison(results: Mapping[str, Any], a: str, b: str, metric: str) -> dict[str, Any]:
+    """Return the entry of `comparisons` for a pair in the order in which it is stored."""
+    return next(
+        entry
+        for entry in results["comparisons"]
+        if (entry["a"], entry["b"], entry["metric"]) == (a, b, metric)
+    )
+
+
+def level_with_best(results: Mapping[str, Any]) -> set[str]:
+    """Models whose average precision is not clearly below the best model's."""
+    best = next(iter(results["models"]))
+    return {
+        entry["b"]
+        for entry in results["comparisons"]
+        if entry["a"] == best and entry["metric"] == HEADLINE and not _excludes_zero(entry)
+    }
+
+
+def _excludes_zero(entry: Mapping[str, Any]) -> bool:
+    low, high = entry["low"], entry["high"]
+    return low is not None and high is not None and (low > 0 or high < 0)
+
+
+def _with_interval(entry: Mapping[str, Any], key: str = "value") -> str:
+    value, low, high = (
+        "" if entry[part] is None else f"{entry[part]:.3f}".replace("-", "−")
+        for part in (key, "low", "high")
+    )
+    return f"{value} (95 % interval {low} to {high})" if low else value
