@@ -5,7 +5,8 @@ arrived by a day are a prefix and the daily loop works on views. Ids are dealt a
 an id says nothing about its customer.
 
     engagement e, price sensitivity p, service sensitivity s    ~ N(0, 1); p + 0.3 in PL, ES
-    visit period P [days]        = clip(exp(2.35 - 0.55 e + 0.45 N), 2, 90)
+    visit period P [days]        = clip(exp(3.1 - 0.4 e + 0.4 N), 2, 90)
+    need cycle C [days]          = clip(exp(3.5 + 0.6 N), 10, 150)
     basket level                 ~ N(0, 1) - 0.3 p; scales the value of orders
     arrival day                  = 0.92 · D · Beta(0.8, 1.5): many are there early, some come late
     affinity to traffic sources  ~ Dirichlet over organic, direct, paid_search, paid_social, display
@@ -38,6 +39,8 @@ class Traits:
     service_sensitivity: np.ndarray
     basket_level: np.ndarray
     visit_period_days: np.ndarray
+    need_cycle_days: np.ndarray
+    """Days after an order until the customer fully wants the next."""
     app_affinity: np.ndarray
     """Share of visits made in the app."""
     store_affinity: np.ndarray
@@ -61,7 +64,8 @@ def draw_traits(customers: int, days: int, rng: np.random.Generator) -> Traits:
     country = rng.choice(len(COUNTRIES), customers, p=COUNTRY_SHARES).astype(np.int8)
     price = rng.standard_normal(customers, dtype=np.float32)
     price += np.float32(0.3) * np.isin(country, [COUNTRIES.index("PL"), COUNTRIES.index("ES")])
-    period = np.exp(2.35 - 0.55 * engagement + 0.45 * rng.standard_normal(customers))
+    period = np.exp(3.1 - 0.4 * engagement + 0.4 * rng.standard_normal(customers))
+    cycle = np.clip(np.exp(3.5 + 0.6 * rng.standard_normal(customers)), 10, 150)
     device = rng.choice(len(DEVICES), customers, p=DEVICE_SHARES).astype(np.int8)
     # The app is for the phone's friends: others hardly open it.
     app = rng.beta(0.5, 2.0, customers) * np.where(device == DEVICES.index("mobile"), 1.0, 0.15)
@@ -75,6 +79,7 @@ def draw_traits(customers: int, days: int, rng: np.random.Generator) -> Traits:
         service_sensitivity=rng.standard_normal(customers, dtype=np.float32),
         basket_level=(rng.standard_normal(customers) - 0.3 * price).astype(np.float32),
         visit_period_days=np.clip(period, 2, 90).astype(np.float32),
+        need_cycle_days=cycle.astype(np.float32),
         app_affinity=app.astype(np.float32),
         store_affinity=(0.5 * rng.beta(0.4, 4.0, customers)).astype(np.float32),
         source_affinity=(shares / shares[:, -1:]).astype(np.float32),
