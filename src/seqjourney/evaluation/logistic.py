@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 MAX_STEPS = 50
+LARGE_STEP, SMALL_STEP = 0.5, 1e-5
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -36,25 +37,40 @@ def fit_logistic(
     out = np.repeat(start, len(weights), axis=0)
     penalty = ridge * weights.sum(axis=1)
     active = np.arange(len(weights))
-    loss = _loss(out, x, label, weights, penalty)
     for _ in range(MAX_STEPS):
-        w = weights[active]
-        step = _newton_step(out[active], x, label, w, penalty[active])
-        scale = np.ones(len(active))
-        for _ in range(12):
-            trial = out[active] - scale[:, None] * step
-            tried = _loss(trial, x, label, w, penalty[active])
-            worse = ~(tried <= loss[active] + 1e-9 * np.abs(loss[active]))
-            if not worse.any():
-                break
-            scale[worse] /= 2
-        out[active], loss[active] = trial, tried
-        moving = ~(np.abs(step).max(axis=1) < 1e-7)
-        active = active[moving]
+        w, p = weights[active], penalty[active]
+        step = _newton_step(out[active], x, label, w, p)
+        size = np.abs(step).max(axis=1)
+        # Near the optimum Newton's step always improves; only far from it can it overshoot.
+        if not (size < LARGE_STEP).all():
+            step *= _damping(out[active], step, x, label, w, p)[:, None]
+        out[active] -= step
+        # The error left after a step is of the order of its square.
+        active = active[~(size < SMALL_STEP)]
         if not len(active):
             return out
     out[active] = np.nan
     return out
+
+
+def _damping(
+    beta: np.ndarray,
+    step: np.ndarray,
+    x: np.ndarray,
+    label: np.ndarray,
+    weights: np.ndarray,
+    penalty: np.ndarray,
+) -> np.ndarray:
+    """Halve each row's step until the loss does not grow -> (R,)."""
+    before = _loss(beta, x, label, weights, penalty)
+    scale = np.ones(len(beta))
+    for _ in range(12):
+        after = _loss(beta - scale[:, None] * step, x, label, weights, penalty)
+        worse = ~(after <= before + 1e-9 * np.abs(before))
+        if not worse.any():
+            break
+        scale[worse] /= 2
+    return scale
 
 
 def _newton_step(

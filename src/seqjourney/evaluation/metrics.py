@@ -42,18 +42,18 @@ _ALL = [
     Metric("roc_auc", "ROC-AUC",
            "The chance that a random positive is ranked above a random negative; "
            "0.5 is a coin, ties count half."),
-    *(Metric(f"precision_at_{d}", f"Precision in the top {d} %",
-             f"Of the {d} % ranked highest, the share with the outcome.", shown="percent")
+    *(Metric(f"precision_at_{d}", f"Precision in the top {d}\u00a0%",
+             f"Of the {d}\u00a0% ranked highest, the share with the outcome.", shown="percent")
       for d in DEPTHS_PERCENT),
-    *(Metric(f"recall_at_{d}", f"Recall in the top {d} %",
-             f"Of all customers with the outcome, the share among the {d} % ranked highest.",
+    *(Metric(f"recall_at_{d}", f"Recall in the top {d}\u00a0%",
+             f"Of all customers with the outcome, the share among the {d}\u00a0% ranked highest.",
              shown="percent")
       for d in DEPTHS_PERCENT),
-    *(Metric(f"lift_at_{d}", f"Lift in the top {d} %",
-             f"Precision in the top {d} % divided by the base rate.", shown="factor")
+    *(Metric(f"lift_at_{d}", f"Lift in the top {d}\u00a0%",
+             f"Precision in the top {d}\u00a0% divided by the base rate.", shown="factor")
       for d in DEPTHS_PERCENT),
-    *(Metric(f"precision_at_recall_{r}", f"Precision when {r} % are found",
-             f"Going down the list until {r} % of the positives are found: the share of "
+    *(Metric(f"precision_at_recall_{r}", f"Precision when {r}\u00a0% are found",
+             f"Going down the list until {r}\u00a0% of the positives are found: the share of "
              "positives on the way.", shown="percent")
       for r in RECALLS_PERCENT),
     Metric("gini", "Gini",

@@ -33,6 +33,7 @@ FILES = ("metrics.json", "report.md", "report.html")
 # The first table: what a decision needs; the rest is in the second.
 MAIN_COLUMNS = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "ece")
 COMPARED_IN_REPORT = ("average_precision", "roc_auc", "lift_at_10")
+NO_BREAK = "\u00a0"  # keeps a number and its unit on one line
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!])")
 
 
@@ -164,8 +165,8 @@ def shown(value: float | None, kind: str = "number") -> str:
     if value is None:
         return "–"
     if kind == "percent":
-        return f"{100 * value:.1f} %"
-    return f"{value:.2f} ×" if kind == "factor" else f"{value:.3f}"
+        return f"{100 * value:.1f}{NO_BREAK}%"
+    return f"{value:.2f}{NO_BREAK}×" if kind == "factor" else f"{value:.3f}"
 
 
 def interval(entry: Mapping[str, float | None], kind: str = "number") -> str:

@@ -42,9 +42,9 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     models = list(results["models"])  # best first
     best, name = models[0], METRICS[HEADLINE].title.lower()
     of_best = _with_interval(results["models"][best][HEADLINE])
-    scored = f"{name} {of_best}; a random order has {results['base_rate']:.3f}"
     if len(models) == 1:
-        return Verdict(best, None, None, f"{best} was evaluated alone: {scored}.")
+        sentence = f"{best} was evaluated alone: {name} {of_best}."
+        return Verdict(best, None, None, sentence)
     others = [m for m in models[1:] if is_neural(m) != is_neural(best)]
     rival = others[0] if others else models[1]
     if not others:
@@ -54,9 +54,10 @@ def verdict(results: Mapping[str, Any]) -> Verdict:
     gap = comparison(results, best, rival, HEADLINE)
     clear = _excludes_zero(gap)
     sentence = (
-        f"{best} ranks best ({scored}), {'and' if clear else 'but'} its lead of "
-        f"{_with_interval(gap, 'difference')} over {kind}, {rival}, "
-        + ("is clear." if clear else "is not clear: these customers cannot tell the two apart.")
+        f"{best} ranks best {'and is clearly' if clear else 'but is not clearly'} ahead of "
+        f"{rival}, {kind}: {name} {of_best} against "
+        f"{_with_interval(results['models'][rival][HEADLINE])}, "
+        f"a difference of {_with_interval(gap, 'difference')}."
     )
     return Verdict(best, rival, clear, sentence)
 
@@ -90,4 +91,4 @@ def _with_interval(entry: Mapping[str, Any], key: str = "value") -> str:
         "" if entry[part] is None else f"{entry[part]:.3f}".replace("-", "−")
         for part in (key, "low", "high")
     )
-    return f"{value} (95 % interval {low} to {high})" if low else value
+    return f"{value} (95 % interval {low} to {high})".replace(" %", "\u00a0%") if low else value
