@@ -16,7 +16,7 @@ CUTOFFS = (("validation", "2011-04-01"), ("validation", "2011-06-01"), ("test", 
 NOISE = {"gru": 0.6, "transformer": 0.62, "lightgbm": 0.7, "recency_rule": 1.6}
 
 
-def synthetic(n: int = 400, seed: int = 0, names: dict[str, float] | None = None):
+def make_frames(n: int = 400, seed: int = 0, names: dict[str, float] | None = None):
     """One frame per model: the same snapshots, the truth plus each model's own noise."""
     draw = np.random.default_rng(seed)
     parts = []
@@ -53,8 +53,13 @@ def synthetic(n: int = 400, seed: int = 0, names: dict[str, float] | None = None
 
 
 @pytest.fixture(scope="session")
+def synthetic() -> Callable[..., list[pd.DataFrame]]:
+    return make_frames
+
+
+@pytest.fixture(scope="session")
 def frames() -> list[pd.DataFrame]:
-    return synthetic()
+    return make_frames()
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ def build(
                 "results": results,
                 "verdict": verdict(results),
                 "level_with_best": level_with_best(results),
-                "about": descriptions.get(name, {}),
+                "about": dict.fromkeys(("description", "horizon", "eligibility"), "")
+                | dict(descriptions.get(name, {})),
                 "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
                 "pairs": _pairs(results),
                 "reasons": sorted({r for part in results["excluded"].values() for r in part}),

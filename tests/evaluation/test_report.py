@@ -1,0 +1,212 @@
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from sklearn.metrics import average_precision_score
+
+from seqjourney.commands.evaluate import evaluate
+from seqjourney.errors import ConfigError, DataError
+from seqjourney.evaluation import report
+from seqjourney.evaluation.metrics import METRICS
+from seqjourney.evaluation.verdict import is_neural, verdict
+
+TASK = {
+    "name": "churn",
+    "kind": "absence",
+    "horizon": "90 days",
+    "description": "Will the customer buy nothing?",
+    "eligibility": "customers active in the last 180 days",
+    "excluded": {"test": {"too_new": 12, "<i>why</i>": 3}},
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, synthetic):
+    from seqjourney.evaluation.predictions import write_predictions
+
+    folder = tmp_path_factory.mktemp("report")
+    names = {"gru": 0.6, "<script>alert(1)</script>|$x$": 0.7, "recency_rule": 1.6}
+    runs = []
+    for number, frame in enumerate(synthetic(names=names)):
+        runs.append(folder / "runs" / str(number))
+        write_predictions(frame, runs[-1] / "predictions.parquet")
+    (runs[0] / "task.json").write_text(json.dumps(TASK))
+    return runs, evaluate(runs, folder / "out", title="A & B <c>", replicates=60)
+
+
+def test_metrics_json_keeps_the_contract(written, frames):
+    _, result = written
+    content = json.loads(result.json.read_text(encoding="utf-8"))
+    assert content == result.metrics
+    assert set(content) == {"data", "tasks"}
+    churn = content["tasks"]["churn"]
+    assert churn["n"] == churn["customers"] == 400
+    assert set(churn["models"]) == {"gru", "<script>alert(1)</script>|$x$", "recency_rule"}
+    for values in churn["models"].values():
+        assert list(values) == list(METRICS)
+        for name, entry in values.items():
+            assert set(entry) == {"value", "low", "high"}, name
+            assert entry["low"] <= entry["value"] <= entry["high"], name
+    values = [m["average_precision"]["value"] for m in churn["models"].values()]
+    assert values == sorted(values, reverse=True)
+    for entry in churn["comparisons"]:
+        assert set(entry) == {"a", "b", "metric", "difference", "low", "high"}
+        a, b = (churn["models"][entry[side]][entry["metric"]]["value"] for side in "ab")
+        assert math.isclose(entry["difference"], a - b, abs_tol=1e-12)
+    assert [c["split"] for c in churn["by_cutoff"]] == ["validation", "validation", "test"]
+    assert {row["value"] for row in churn["slices"]["tenure"]} == {"new", "old", "<b>odd</b>"}
+    assert sum(row["n"] for row in churn["slices"]["tenure"]) == 400
+    assert churn["excluded"] == TASK["excluded"]
+
+
+def test_the_numbers_come_from_the_test_split_alone(make_runs, frames, tmp_path):
+    result = evaluate(make_runs(frames), tmp_path / "out", title="t", replicates=20)
+    test = frames[0][frames[0]["split"] == "test"]
+    expected = average_precision_score(test["label"], test["score"])
+    entry = result.metrics["tasks"]["churn"]["models"]["gru"]["average_precision"]
+    assert entry["value"] == pytest.approx(expected)
+
+
+def test_names_from_user_data_are_escaped(written):
+    html = written[1].html.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<b>odd</b>" not in html
+    assert "<i>why</i>" not in html
+    assert "<title>A &amp; B &lt;c&gt;</title>" in html
+    markdown = written[1].markdown.read_text(encoding="utf-8")
+    assert "<script" not in markdown.replace("\\<script", "")
+    tables = re.findall(r"^\|.*\|$", markdown, flags=re.MULTILINE)
+    columns = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
+    assert columns[:5] == [7] * 5  # head, rule and three models, none split by a pipe in a name
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.ids, self.references = [], []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href"):
+                self.references.append(value)
+            for target in re.findall(r"url\(([^)]*)\)", value or ""):
+                self.references.append(target)
+
+
+def test_the_page_asks_for_nothing_and_its_references_meet(written):
+    html = written[1].html.read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(html)
+    assert "http" not in html
+    assert "@import" not in html
+    assert len(page.ids) == len(set(page.ids))
+    outside = {r for r in page.references if not r.startswith("#")}
+    assert outside == {"data:,"}
+    assert {r[1:] for r in page.references if r.startswith("#")} <= set(page.ids)
+
+
+def test_the_same_runs_give_the_same_bytes(written, tmp_path):
+    runs, first = written
+    again = evaluate(runs, tmp_path / "out", title="A & B <c>", replicates=60)
+    for name in ("json", "markdown", "html"):
+        assert getattr(again, name).read_bytes() == getattr(first, name).read_bytes()
+
+
+def test_no_folder_of_this_machine_gets_into_the_report(written):
+    runs, result = written
+    for file in (result.json, result.markdown, result.html):
+        assert str(runs[0].parent) not in file.read_text(encoding="utf-8")
+
+
+def test_a_writer_that_fails_leaves_the_old_report(written, monkeypatch):
+    runs, result = written
+    folder = result.html.parent
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(report.pictures, "gain", broken)
+    with pytest.raises(RuntimeError, match="no ink"):
+        evaluate(runs, folder, title="new", replicates=20)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_table_on_the_screen_says_what_was_written(written, tmp_path, capsys):
+    runs, _ = written
+    evaluate(runs, tmp_path / "out", title="t", replicates=20)
+    printed = capsys.readouterr().out
+    assert "base rate" in printed
+    assert "report.html" in printed
+    assert "<script>" in printed
+
+
+def test_task_json_is_optional_and_refused_when_broken(make_runs, frames, tmp_path):
+    runs = make_runs(frames[:1])
+    evaluate([runs[0] / "predictions.parquet"], tmp_path / "out", title="t", replicates=20)
+    (runs[0] / "task.json").write_text("{")
+    with pytest.raises(DataError, match=r"task\.json: not valid JSON"):
+        evaluate(runs, tmp_path / "out", title="t", replicates=20)
+    (runs[0] / "task.json").write_text('{"name": "churn", "excluded": {"test": 3}}')
+    with pytest.raises(DataError, match="excluded"):
+        evaluate(runs, tmp_path / "out", title="t", replicates=20)
+    with pytest.raises(ConfigError, match="replicates=1"):
+        evaluate(runs, tmp_path / "out", title="t", replicates=1)
+
+
+def test_two_tasks_stand_in_one_report(make_runs, frames, tmp_path):
+    import pandas as pd
+
+    both = [pd.concat([f, f.assign(task="conversion")]) for f in frames[:2]]
+    result = evaluate(make_runs(both), tmp_path / "out", title="t", replicates=20)
+    page = _Page()
+    page.feed(result.html.read_text(encoding="utf-8"))
+    assert {"task-1", "task-2"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def _results(gap_low, gap_high, names=("gru", "lightgbm")):
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
+    return {
+        "base_rate": 0.3,
+        "models": {name: {"average_precision": entry} for name in names},
+        "comparisons": [
+            {"a": names[0], "b": b, "metric": "average_precision", "difference": 0.02}
+            | {"low": gap_low, "high": gap_high}
+            for b in names[1:]
+        ],
+    }
+
+
+def test_the_answer_says_clear_only_when_the_interval_excludes_zero():
+    clear = verdict(_results(0.01, 0.03))
+    assert clear.clear
+    assert "gru ranks best and is clearly ahead of lightgbm, the best non-neural" in clear.sentence
+    unclear = verdict(_results(-0.01, 0.05))
+    assert not unclear.clear
+    assert "not clearly ahead" in unclear.sentence
+    assert not verdict(_results(None, None)).clear
+
+
+def test_the_best_is_held_against_the_best_of_the_other_kind():
+    answer = verdict(_results(0.01, 0.03, ("lightgbm", "logistic_regression", "gru_small")))
+    assert answer.rival == "gru_small"
+    assert verdict(_results(0.01, 0.03, ("gru", "gru_large"))).rival == "gru_large"
+    assert verdict(_results(0.01, 0.03, ("gru",))).rival is None
+    assert is_neural("Transformer-2") and not is_neural("regrung")
+
+
+def test_importing_the_package_and_the_command_is_cheap():
+    code = (
+        "import sys, seqjourney.evaluation, seqjourney.commands.evaluate;"
+        "print([m for m in ('numpy', 'pandas', 'matplotlib', 'torch') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
