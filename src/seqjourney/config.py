@@ -176,6 +176,8 @@ class TaskConfig(_Strict):
     """Unset: derived from the data's time span and the horizon."""
     customer_holdout: float = Field(0.0, ge=0, lt=1)
     """Share of customers kept out of training and validation; the test then has only them."""
+    trusted_fields: tuple[str, ...] = ()
+    """Fields that may tell the labels apart almost perfectly without counting as a leak."""
 
 
 class _Network(_Strict):
@@ -353,7 +355,7 @@ def _explain(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
     # The tag of a union (model kind) stands in pydantic's location but not in the user's YAML.
     key = ".".join(p for i, p in enumerate(path) if not (i == 1 and path[0] == "model"))
     if detail["type"] == "extra_forbidden":
-        return f"unknown key '{key}'.{nearest(path[-1], _siblings(schema, path))}"
+        return f"unknown key '{key}'.{nearest(path[-1], siblings(schema, path))}"
     if detail["type"] == "missing":
         return f"'{key}' is required"
     message = detail["msg"].removeprefix("Value error, ")
@@ -361,7 +363,7 @@ def _explain(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
     return f"{key + ': ' if key else ''}{message}{shown}"
 
 
-def _siblings(schema: type[BaseModel], path: list[str]) -> list[str]:
+def siblings(schema: type[BaseModel], path: list[str]) -> list[str]:
     """Return the keys that are known where the last part of the path stands."""
     models: list[Any] = [schema]
     for part in path[:-1]:

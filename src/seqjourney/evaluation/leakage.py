@@ -241,4 +241,3 @@ def _codes_known(store: SequenceStore, moment_us: int) -> list[np.ndarray]:
 
 def _microseconds(times: pd.Series) -> np.ndarray:
     return times.dt.tz_convert(None).to_numpy("datetime64[us]").astype(np.int64)
-

@@ -1,1 +1,44 @@
-"""TODO header."""
+"""One module per kind of raw export; each turns files into rows with our column names.
+
+A source says which columns hold the customer, the time, the event and the declared fields;
+cleaning, quarantine and sorting are the same for all and live in `events.cleaning`.
+Add a source by writing a module with `open_source` and naming it in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from seqjourney.config import DataConfig
+
+SOURCES = {
+    "table": "seqjourney.events.sources.table",
+    "online_retail": "seqjourney.events.sources.online_retail",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Raw rows under our names, before cleaning.
+
+    `rows` is an Ibis table with `customer_id`, `timestamp`, `event`, optionally `known_at`,
+    `event_id`, `channel`, `value`, the declared fields, and `source_row` (int64, position in the
+    input). `combine` turns several cleaned rows into one event (invoice lines into an invoice).
+    """
+
+    rows: Any
+    files: tuple[Path, ...]
+    combine: Callable[[Any], Any] | None = None
+
+
+def open_source(backend: Any, config: DataConfig) -> Source:
+    """Open the configured source lazily.
+
+    Raises:
+        DataError: no such file, an empty file, or a missing column.
+    """
+    return import_module(SOURCES[config.source]).open_source(backend, config)

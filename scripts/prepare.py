@@ -1,0 +1,24 @@
+"""Prepare a data set: raw files to event log, sequence store and snapshots; see --help."""
+
+from pathlib import Path
+
+import hydra
+
+from seqjourney import cli
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
+def main(cfg):
+    from seqjourney.commands.prepare import prepare
+    from seqjourney.config import DataConfig, TaskConfig, parse
+
+    data = parse(DataConfig, cli.to_plain(cfg)["data"], "data")
+    tasks = [
+        parse(TaskConfig, cli.to_plain(hydra.compose("train", [f"task={name}"]))["task"], name)
+        for name in data.tasks
+    ]
+    prepare(data, Path(cfg.processed), tasks)
+
+
+if __name__ == "__main__":
+    cli.run(main)

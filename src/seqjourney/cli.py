@@ -1,0 +1,111 @@
+"""What all scripts share: Hydra's configuration in, one calm message out when the user can mend it.
+
+Kept light: `--help` of every script imports this and nothing heavier.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqjourney.errors import ConfigError, SeqjourneyError
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run a Hydra entry point; print a mendable error as one message and exit with status 2."""
+    # Hydra would print its own digest of an exception; we want the exception itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        main()
+    except SeqjourneyError as error:
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        _stop("interrupted; nothing half-written stays.", 130)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
+            _stop(_explain_hydra(error), 2)
+        raise
+
+
+def to_plain(cfg: Any) -> dict[str, Any]:
+    """Resolve a Hydra config into plain containers.
+
+    Raises:
+        ConfigError: a required value is missing or an interpolation has no value.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def say(*lines: str) -> None:
+    """Print lines for the user; paths and tables included."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line)
+
+
+def table(title: str, columns: Mapping[str, str], rows: list[tuple[str, ...]]) -> None:
+    """Print a table; `columns` maps headings to `left` or `right`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading, side in columns.items():
+        drawn.add_column(heading, justify="right" if side == "right" else "left")
+    for row in rows:
+        drawn.add_row(*row)
+    Console(highlight=False).print(drawn)
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person in this folder would write it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def command_line() -> str:
+    """Return the command that is running, as a person would type it again."""
+    script = Path(sys.argv[0])
+    words = [f"{script.parent.name}/{script.name}", *sys.argv[1:]]
+    return shlex.join(["python", *words])
+
+
+def _stop(message: str, status: int) -> None:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
+
+
+def _explain_hydra(error: Exception) -> str:
+    """Say what is wrong with a command line in our words, with the nearest known key."""
+    from seqjourney.config import Config, nearest, siblings
+
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
+    text = str(error)
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and "not in struct" in " ".join(map(str, causes)):
+        path = unknown[1].split(".")
+        return f"unknown key '{unknown[1]}'." + nearest(path[-1], siblings(Config, path))
+    missing = re.search(r"Missing mandatory value: (\S+)", " ".join(map(str, causes)))
+    if missing:
+        return f"'{missing[1]}' must be given, as {missing[1]}=..."
+    lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""`prepare`: raw files → event log, sequence store, and the snapshots of the data's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjourney.cli import say, shown, table
+from seqjourney.config import DataConfig, TaskConfig
+from seqjourney.events.engine import connect
+from seqjourney.events.log import read_event_log_parts, write_event_log
+from seqjourney.files import replacing_folder
+from seqjourney.sequences.cutting import load_task_data
+from seqjourney.sequences.store import write_store
+
+
+def prepare(
+    data: DataConfig, processed: Path, tasks: Sequence[TaskConfig] = (), *, progress: bool = True
+) -> Path:
+    """Prepare a data set; the old one stays until the new one is whole.
+
+    Args:
+        data: what to read and how.
+        processed: folder of all prepared data; ours is `processed/<data.name>`.
+        tasks: tasks whose snapshots and tokenizer are cut now.
+        progress: show what is being done.
+
+    Returns:
+        The prepared folder: `manifest.json`, `events/`, `store/`, `tasks/<task>/`, and
+        `quarantine.parquet` when rows could not be used.
+    """
+    from rich.console import Console
+
+    prepared = processed / data.name
+    status = Console(stderr=True, quiet=not progress).status
+    with replacing_folder(prepared) as folder:
+        with status("Cleaning, sorting and writing the event log ..."):
+            manifest = write_event_log(data, folder)
+        with (
+            status("Writing the sequence store ..."),
+            connect(folder, memory_limit=data.memory_limit, threads=data.threads) as backend,
+        ):
+            write_store(read_event_log_parts(backend, folder), data, folder / "store")
+        cut = []
+        for task in tasks:
+            with (
+                status(f"Cutting the snapshots of {task.name} ..."),
+                connect(folder, memory_limit=data.memory_limit, threads=data.threads) as backend,
+            ):
+                snapshots = load_task_data(backend, folder, task).snapshots
+            counts = snapshots.groupby("split")["label"].agg(["size", "mean"])
+            for split in ("train", "validation", "test"):
+                n, rate = counts.loc[split]
+                cut.append((task.name, split, f"{n:,.0f}", f"{rate:.3f}"))
+    _report(manifest)
+    if cut:
+        columns = {"task": "left", "split": "left", "snapshots": "right", "base rate": "right"}
+        table("", columns, cut)
+    say(
+        f"Prepared data: {shown(prepared)}",
+        f"Next: python scripts/train.py data={data.name} task=... model=gru"
+        if not tasks
+        else "Next: python scripts/train.py -m experiment=... model=recency,lightgbm,gru",
+    )
+    return prepared
+
+
+def _report(manifest: dict[str, Any]) -> None:
+    """Say what became of every row."""
+    rows = manifest["rows"]
+    lines = [("rows read", rows["in"])]
+    lines += [(f"  quarantined: {reason}", n) for reason, n in rows["quarantined"].items()]
+    lines += [("  duplicates of an event id", rows["duplicates"])] if rows["duplicates"] else []
+    lines += [("  merged into another event", rows["merged"])] if rows["merged"] else []
+    lines += [("events", rows["events"]), ("customers", manifest["customers"])]
+    span = f"{manifest['first'][:16]} to {manifest['last'][:16]} UTC"
+    table(
+        f"{manifest['name']}: {span}",
+        {"": "left", "count": "right"},
+        [(name, f"{count:,}") for name, count in lines],
+    )

@@ -1,0 +1,214 @@
+"""`train`: one model on one task → a run directory that stands on its own.
+
+The way of a run: open the data and cut its snapshots → leakage check → fit on training, settings
+chosen on validation → calibrate on validation → change the future and see that no score moves →
+write predictions of validation and test. The test's labels go into the predictions file and are
+looked at by nobody before `evaluate`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seqjourney.cli import say, shown
+from seqjourney.config import Config
+from seqjourney.errors import ConfigError
+from seqjourney.events.engine import connect
+from seqjourney.events.log import digest, read_manifest
+from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
+from seqjourney.provenance import describe_revision, describe_versions
+from seqjourney.sequences.cutting import excluded_by_split, load_task_data
+from seqjourney.sequences.task_data import Predictor, TaskData
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    validation: dict[str, float]
+    """Metrics on the validation split, `average_precision` and `roc_auc`."""
+
+
+def train(config: Config) -> Run:
+    """Train one model and write its run directory, whole or not at all.
+
+    An interrupted network training leaves `<run>.partial` with a checkpoint, from which
+    `trainer.resume=true` goes on exactly; anything else that fails leaves nothing.
+
+    Raises:
+        LeakageError: a time rule is broken.
+        DataError, ConfigError: the data is not prepared, or does not fit the task.
+    """
+    started = time.monotonic()
+    folder = config.run_dir
+    partial = folder.with_name(folder.name + ".partial")
+    settings = config.model_dump(mode="json")
+    _claim(partial, settings, resume=config.trainer.resume)
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=partial, prefix="scratch-") as scratch,
+            explaining_full_disk(folder),
+            connect(
+                Path(scratch), memory_limit=config.data.memory_limit, threads=config.data.threads
+            ) as backend,
+        ):
+            data = load_task_data(backend, config.prepared, config.task)
+            run = _train(config, data, folder, partial, started)
+    except BaseException:
+        if not (partial / "checkpoints" / "latest.ckpt").exists():
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    swap_folder(partial, folder)
+    shown_metrics = ", ".join(
+        f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items()
+    )
+    say(f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
+        f"-> {shown(folder)}")
+    return run
+
+
+def build_predictor(config: Config) -> Predictor:
+    """Return the untrained model that a configuration asks for."""
+    from seqjourney.config import GRUConfig, TransformerConfig
+
+    if isinstance(config.model, GRUConfig | TransformerConfig):
+        from seqjourney.models.network import NetworkPredictor
+
+        return NetworkPredictor(config.model, config.logger)
+    from seqjourney.baselines import build
+
+    return build(config.model)
+
+
+def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Make the folder of an unfinished run ours, or go on with the one that is there."""
+    comparable = {**settings, "trainer": {**settings["trainer"], "resume": False}}
+    mark = partial / "settings.json"
+    if resume and mark.exists():
+        if digest([read_json(mark)]) != digest([comparable]):
+            raise ConfigError(
+                f"{partial} is an interrupted run of another configuration; resume needs the same "
+                f"one. Its settings are in {mark}. To start anew, leave out trainer.resume."
+            )
+        return
+    if resume:
+        say(f"Nothing to resume at {shown(partial)}; starting anew.")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_json(mark, comparable)
+
+
+def _train(config: Config, data: TaskData, folder: Path, partial: Path, started: float) -> Run:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    from seqjourney.evaluation.calibration import PlattCalibrator
+    from seqjourney.evaluation.leakage import check_future_blind, check_task_data
+    from seqjourney.evaluation.predictions import write_predictions
+
+    check_task_data(data)
+    predictor = build_predictor(config)
+    predictor.fit(data, config.trainer, config.seed, partial)
+    scored = pd.concat([data.of("validation").snapshots, data.of("test").snapshots])
+    scored = scored.reset_index(drop=True)
+    scores = predictor.score(_of(data, scored))
+    validation = (scored["split"] == "validation").to_numpy()
+    label = scored["label"].to_numpy()
+    calibrator = PlattCalibrator.fit(
+        scores[validation], label[validation], scored["weight"].to_numpy()[validation]
+    )
+    moved = check_future_blind(predictor, data)
+    slices = [c for c in scored.columns if c.startswith("slice_")]
+    predictions = scored[["customer_id", "cutoff", "split", "label", "weight", *slices]].assign(
+        task=config.task.name,
+        score=scores,
+        probability=calibrator(scores),
+        model=config.model.name,
+        run=f"{config.name}/{folder.name}",
+    )
+    write_predictions(predictions, partial / "predictions.parquet")
+    metrics = {
+        "average_precision": float(average_precision_score(label[validation], scores[validation])),
+        "roc_auc": float(roc_auc_score(label[validation], scores[validation])),
+    }
+    predictor.save(partial)
+    data.tokenizer.save(partial / "tokenizer.json")
+    write_json(partial / "validation.json", metrics)
+    write_json(partial / "task.json", describe_task(data, config))
+    _write_customers(data, partial / "trained_on.parquet")
+    write_json(
+        partial / "run.json",
+        {
+            "config": config.model_dump(mode="json"),
+            "model": config.model.name,
+            "kind": config.model.kind,
+            "calibrator": calibrator.to_dict(),
+            "chosen": getattr(predictor, "chosen_", {}),
+            "validation": metrics,
+            "data_fingerprint": read_manifest(config.prepared)["fingerprint"],
+            # Consent is enforced when the log is built; a log without consent columns says so.
+            "consent": "not recorded in this event log",
+            "future_changed_score_by": moved,
+            "seconds": round(time.monotonic() - started, 1),
+            "revision": describe_revision(),
+            "versions": describe_versions(),
+        },
+    )
+    (partial / "settings.json").unlink()
+    return Run(folder, metrics)
+
+
+def _of(data: TaskData, snapshots: pd.DataFrame) -> TaskData:
+    from dataclasses import replace
+
+    return replace(data, snapshots=snapshots)
+
+
+def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
+    """Describe a task for the report: what, when, who and who not."""
+    task = data.task
+    assert task.cutoffs is not None
+    happening = " or ".join(task.target)
+    days = task.horizon.total_seconds() / 86400
+    horizon = f"{days:g} days" if days >= 1 else f"{days * 24:g} hours"
+    what = f"{happening} within {horizon} after the cutoff"
+    rule = task.eligible
+    who = " or ".join(rule.events) if rule.events else "an event of their own"
+    eligibility = f"customers with {who} before the cutoff"
+    if rule.within:
+        eligibility += f", within the last {rule.within.total_seconds() / 86400:g} days"
+    if rule.without:
+        eligibility += f", and no {' or '.join(rule.without)} yet"
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "horizon": horizon,
+        "description": what if task.kind == "occurrence" else f"no {what}",
+        "eligibility": eligibility,
+        "excluded": excluded_by_split(config.prepared, task.name),
+        "cutoffs": {
+            split: [f"{c:%Y-%m-%d %H:%M}" for c in task.cutoffs.of(split)]  # type: ignore[arg-type]
+            for split in ("train", "validation", "test")
+        },
+        "task": task.model_dump(mode="json"),
+    }
+
+
+def _write_customers(data: TaskData, path: Path) -> None:
+    """Record whom the model was trained on, hashed, so that an erasure can name its models."""
+    import ibis
+
+    used = data.snapshots["split"].isin(["train", "validation"])
+    ids = data.snapshots.loc[used, ["customer_id"]].drop_duplicates()
+    hashed = ibis.memtable(ids).select(
+        customer_hash=ibis._.customer_id.hexdigest("sha256")
+    ).order_by("customer_hash")
+    hashed.to_pandas().to_parquet(path, index=False)

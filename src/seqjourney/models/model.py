@@ -1,0 +1,61 @@
+"""EventEmbedding → backbone → head: the one network of this project, GRU or transformer.
+
+The forward pass takes and returns tensors only, so that it scripts and exports as it stands.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from seqjourney.config import NetworkConfig, TransformerConfig
+from seqjourney.models.embedding import EventEmbedding
+from seqjourney.models.gru import GRUBackbone
+from seqjourney.models.transformer import TransformerBackbone
+from seqjourney.sequences.tokenizer import Tokenizer
+
+
+class JourneyModel(nn.Module):
+    """Scores of all snapshots of a batch in one pass over its events."""
+
+    def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, base_rate: float):
+        super().__init__()
+        self.embedding = EventEmbedding(tokenizer, config.width, config.dropout)
+        self.backbone: nn.Module
+        if isinstance(config, TransformerConfig):
+            self.backbone = TransformerBackbone(
+                config.width, config.layers, config.heads, config.dropout
+            )
+        else:
+            self.backbone = GRUBackbone(config.width, config.layers, config.dropout)
+        self.head = nn.Sequential(
+            nn.Linear(2 * config.width, config.width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.width, 1),
+        )
+        last: nn.Linear = self.head[-1]  # type: ignore[assignment]
+        nn.init.normal_(last.weight, std=0.01)
+        # Start from the base rate: the first epochs then learn differences, not the level.
+        nn.init.constant_(last.bias, float(torch.logit(torch.tensor(base_rate))))
+
+    def forward(
+        self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
+    ) -> Tensor:
+        """Score snapshots.
+
+        Args:
+            categorical: (B, T, F) int64 token ids; 0 where padded on the right.
+            numeric: (B, T, K) float32 raw values; NaN where missing.
+            times: (B, T) int64 microseconds UTC, when each event happened.
+            ends: (B, S) int64, how many of the events are known at each cutoff.
+            cutoffs: (B, S) int64 microseconds UTC.
+
+        Returns:
+            (B, S) float32 log-odds before calibration.
+        """
+        events = self.embedding.events(categorical, numeric, times)
+        snapshots = self.embedding.snapshots(times, ends, cutoffs)
+        answers = self.backbone(events, snapshots, times, ends, cutoffs)
+        # The snapshot token itself stands beside the answer: recency is always in plain sight.
+        return self.head(torch.cat([answers, snapshots], dim=-1)).squeeze(-1)

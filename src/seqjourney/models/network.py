@@ -1,0 +1,230 @@
+"""A network as a `Predictor`: trained with Lightning, saved as plain data, loaded with one call."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from seqjourney.config import (
+    GRUConfig,
+    LoggerConfig,
+    NetworkConfig,
+    TrainerConfig,
+    TransformerConfig,
+    parse,
+)
+from seqjourney.errors import DataError
+from seqjourney.files import replacing_file
+from seqjourney.models.model import JourneyModel
+from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.tokenizer import Tokenizer
+
+FILE = "model.pt"
+_FORMAT = 1
+_SCORING_TOKENS = 32_768
+
+
+class NetworkPredictor:
+    """GRU or transformer over tokens and snapshot tokens."""
+
+    def __init__(self, config: NetworkConfig, logger: LoggerConfig | None = None):
+        self.config = config
+        self._logger = logger or LoggerConfig()
+        self.tokenizer: Tokenizer | None = None
+        self.model: JourneyModel | None = None
+        self._base_rate = 0.5
+        self.validation_score_ = float("nan")
+        self.chosen_: dict[str, Any] = {}
+
+    def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
+        """Train until validation average precision stops rising; keep the best weights.
+
+        `folder/checkpoints` holds what a resume needs and goes when training has ended.
+        """
+        import pytorch_lightning as pl
+        from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+        from seqjourney.models.training import MONITOR, JourneyTraining, RandomState
+        from seqjourney.sequences.datamodule import JourneyDataModule
+
+        if trainer.threads is not None:
+            torch.set_num_threads(trainer.threads)
+        with _quiet():
+            pl.seed_everything(seed, verbose=False)
+        # Processes of DDP cannot share a connection to the engine, and need none.
+        data = replace(data, events=None)
+        self.tokenizer = data.tokenizer
+        labels = data.of("train").snapshots["label"]
+        self._base_rate = float(labels.mean())
+        self.model = JourneyModel(self.config, self.tokenizer, self._base_rate)
+        training = JourneyTraining(self.model, self.config)
+        checkpoints = folder / "checkpoints"
+        best = ModelCheckpoint(
+            checkpoints, filename="best", monitor=MONITOR, mode="max", save_weights_only=True,
+            enable_version_counter=False,
+        )
+        latest = ModelCheckpoint(
+            checkpoints, filename="latest", every_n_train_steps=trainer.checkpoint_every_steps,
+            save_on_train_epoch_end=False, save_on_exception=True, enable_version_counter=False,
+        )
+        stop = EarlyStopping(MONITOR, mode="max", patience=trainer.patience)
+        with _quiet():
+            lightning = pl.Trainer(
+                accelerator=trainer.accelerator,
+                devices=trainer.devices,
+                # Spawned processes need no second command line, so Hydra's does not matter.
+                strategy="ddp_spawn" if trainer.devices > 1 else "auto",
+                use_distributed_sampler=False,  # our batch sampler shares the work itself
+                max_epochs=trainer.max_epochs,
+                gradient_clip_val=trainer.gradient_clip,
+                precision=trainer.precision,
+                limit_train_batches=trainer.limit_batches,
+                limit_val_batches=trainer.limit_batches,
+                num_sanity_val_steps=0,
+                callbacks=[best, latest, stop, RandomState(), *_progress(trainer)],
+                logger=self._loggers(folder),
+                log_every_n_steps=10,
+                enable_progress_bar=trainer.progress,
+                enable_model_summary=False,
+            )
+            resumable = checkpoints / "latest.ckpt"
+            lightning.fit(
+                training,
+                datamodule=JourneyDataModule(
+                    data,
+                    context=self.config.context,
+                    batch_tokens=self.config.batch_tokens,
+                    seed=seed,
+                    workers=trainer.workers,
+                ),
+                ckpt_path=str(resumable) if trainer.resume and resumable.exists() else None,
+                weights_only=False,
+            )
+        if lightning.interrupted:
+            raise KeyboardInterrupt
+        if best.best_model_score is None:
+            raise DataError("training ended before its first validation; raise the limits.")
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        prefix = "averaged.module."
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in state["state_dict"].items()
+            if name.startswith(prefix)
+        }
+        self.model.load_state_dict(weights)
+        self.model.eval().cpu()
+        self.validation_score_ = float(best.best_model_score)
+        self.chosen_ = {"epochs": lightning.current_epoch, "steps": lightning.global_step}
+
+    def score(self, data: TaskData) -> np.ndarray:
+        """Return the log-odds before calibration, one per snapshot."""
+        from seqjourney.sequences.datamodule import window_loader
+
+        assert self.model is not None and self.tokenizer is not None
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = self.model.eval().to(device)
+        loader = window_loader(
+            replace(data, events=None, tokenizer=self.tokenizer),
+            context=self.config.context,
+            batch_tokens=max(_SCORING_TOKENS, self.config.batch_tokens),
+            seed=None,
+        )
+        scores = np.full(len(data.snapshots), np.nan)
+        with torch.inference_mode():
+            for batch in loader:
+                answers = model(*batch.to(device).inputs).float().cpu().numpy()
+                asked = batch.rows.numpy() >= 0
+                scores[batch.rows.numpy()[asked]] = answers[asked]
+        self.model.cpu()
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write `model.pt`: settings, tokenizer and weights as plain data."""
+        assert self.model is not None and self.tokenizer is not None
+        with replacing_file(folder / FILE) as partial:
+            torch.save(
+                {
+                    "format": _FORMAT,
+                    "config": self.config.model_dump(mode="json"),
+                    "tokenizer": self.tokenizer.to_dict(),
+                    "base_rate": self._base_rate,
+                    "validation_score": self.validation_score_,
+                    "weights": self.model.state_dict(),
+                },
+                partial,
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `model.pt`; nothing in it is executed."""
+        path = folder / FILE
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing; train the model first.") from None
+        except Exception as error:  # zip, pickle and torch raise many kinds for a damaged file
+            raise DataError(f"{path} is damaged ({type(error).__name__}); train again.") from error
+        if content.get("format") != _FORMAT:
+            raise DataError(f"{path} was written by another version of seqjourney; train again.")
+        kinds = {"gru": GRUConfig, "transformer": TransformerConfig}
+        config = parse(kinds[content["config"]["kind"]], content["config"], str(path))
+        network = cls(config)
+        network.tokenizer = Tokenizer.from_dict(content["tokenizer"])
+        network._base_rate = content["base_rate"]
+        network.model = JourneyModel(config, network.tokenizer, content["base_rate"])
+        network.model.load_state_dict(content["weights"])
+        network.model.eval()
+        network.validation_score_ = content["validation_score"]
+        return network
+
+    def _loggers(self, folder: Path) -> list[Any]:
+        from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+        loggers: list[Any] = [CSVLogger(folder, name="logs", version="")]
+        if self._logger.wandb:
+            try:
+                loggers.append(
+                    WandbLogger(
+                        project=self._logger.project,
+                        name=f"{folder.parent.name}/{self.config.name}",
+                        save_dir=folder,
+                        offline=self._logger.offline,
+                    )
+                )
+            except ModuleNotFoundError:
+                raise DataError(
+                    "logger.wandb=true needs the 'wandb' extra: pip install 'seqjourney[wandb]'."
+                ) from None
+        return loggers
+
+
+def _progress(trainer: TrainerConfig) -> list[Any]:
+    from pytorch_lightning.callbacks import RichProgressBar
+
+    return [RichProgressBar(leave=False)] if trainer.progress else []
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's tips and notices about devices and workers off the screen."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric",
+                                                   "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchdata")
+        warnings.filterwarnings("ignore", message=".*(isinstance\\(treespec|LeafSpec).*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

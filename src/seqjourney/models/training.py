@@ -1,0 +1,118 @@
+"""How a network learns: loss, averaged weights, validation, and a resume that is exact."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics.classification import BinaryAveragePrecision
+
+from seqjourney.config import NetworkConfig
+from seqjourney.models.model import JourneyModel
+from seqjourney.sequences.batching import Batch
+
+MONITOR = "validation_average_precision"
+
+
+class JourneyTraining(pl.LightningModule):
+    """Binary cross-entropy at every snapshot; validation by average precision.
+
+    Validation and the kept checkpoint use an exponential average of the weights: it ranks more
+    steadily than the last step's weights on small data (Polyak averaging).
+    """
+
+    def __init__(self, model: JourneyModel, config: NetworkConfig):
+        super().__init__()
+        self.model = model
+        average = get_ema_multi_avg_fn(config.average_decay)
+        self.averaged = AveragedModel(model, multi_avg_fn=average)
+        self.averaged.requires_grad_(False)
+        self._config = config
+        self._precision = BinaryAveragePrecision()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Return the weighted mean loss over the batch's snapshots."""
+        logits = self.model(*batch.inputs)
+        loss = weighted_loss(logits, batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Follow the weights."""
+        self.averaged.update_parameters(self.model)
+
+    def on_validation_epoch_start(self) -> None:
+        """Averaged weights never drop out."""
+        self.averaged.eval()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Collect the answers to all validation snapshots."""
+        logits = self.averaged(*batch.inputs)
+        asked = batch.weights > 0
+        # The metric squashes what lies outside [0, 1] itself; be explicit instead.
+        self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
+        loss = weighted_loss(logits, batch)
+        self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
+        self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW, with decay on matrices only, and a linear warm-up."""
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self._config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self._config.learning_rate)
+        warmup = max(1, self._config.warmup_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / warmup)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Weighted mean binary cross-entropy; padded snapshots weigh nothing. (B, S) -> ()."""
+    losses = F.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="none")
+    return (losses * batch.weights).sum() / batch.weights.sum()
+
+
+class RandomState(pl.Callback):
+    """Keep the random number generators in the checkpoint: dropout goes on where it stopped."""
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the states to the checkpoint."""
+        checkpoint["random_state"] = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": np.random.get_state(),  # noqa: NPY002 - third parties may still use it
+            "python": random.getstate(),
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remember the states until training starts; Lightning draws numbers before that."""
+        self._state = checkpoint["random_state"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the remembered states."""
+        state = getattr(self, "_state", None)
+        if state is None:
+            return
+        torch.set_rng_state(state["torch"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002
+        random.setstate(state["python"])

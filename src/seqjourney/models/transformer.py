@@ -1,0 +1,122 @@
+"""Causal transformer backbone with rotary attention on real time.
+
+Two streams share all weights. Events attend causally to events, without a dense mask (right
+padding is never looked at by a valid position). Snapshot tokens attend to the events known at
+their cutoff and to nothing else, so an answer does not depend on which other cutoffs are asked.
+A learned start token makes every attention non-empty.
+
+Queries and keys are rotated by the time in days at geometric frequencies (RoPE, Su et al. 2021,
+with time in place of position), so that attention sees real time differences.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SHORTEST_DAYS, _LONGEST_DAYS = 1 / 24, 2 * 365.0
+
+
+class RotaryTime(nn.Module):
+    """Angles by which queries and keys are rotated, from real time."""
+
+    frequencies: Tensor
+
+    def __init__(self, head_width: int):
+        super().__init__()
+        periods = torch.logspace(
+            math.log10(_SHORTEST_DAYS), math.log10(_LONGEST_DAYS), head_width // 2
+        )
+        self.register_buffer("frequencies", 2.0 * math.pi / periods, persistent=False)
+
+    def forward(self, days: Tensor) -> Tensor:
+        """(B, T) float64 days -> (B, 1, T, head_width / 2)."""
+        turns = days.unsqueeze(-1) * self.frequencies.to(torch.float64)
+        # Reduced in float64: float32 has no digits left for a year at an hour's frequency.
+        return torch.remainder(turns, 2.0 * math.pi).to(torch.float32).unsqueeze(1)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate pairs of channels by angles: (B, H, T, head_width) -> the same."""
+    a, b = x.chunk(2, dim=-1)
+    sin, cos = torch.sin(angles).to(x.dtype), torch.cos(angles).to(x.dtype)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward, for both streams."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.rate = heads, dropout
+        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, D / H)."""
+        return x.unflatten(-1, [self.heads, -1]).transpose(1, 2)
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.feed_forward(self.norm_forward(x)))
+
+    def forward(
+        self,
+        events: Tensor,
+        snapshots: Tensor,
+        event_angles: Tensor,
+        snapshot_angles: Tensor,
+        visible: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, T, D), (B, S, D), angles, (B, 1, S, T) bool -> both streams one layer on."""
+        q, k, v = self.qkv(self.norm_attention(events)).chunk(3, dim=-1)
+        keys, values = rotate(self._split(k), event_angles), self._split(v)
+        queries = rotate(self._split(q), event_angles)
+        rate = self.rate if self.training else 0.0
+        attended = F.scaled_dot_product_attention(
+            queries, keys, values, is_causal=True, dropout_p=rate
+        )
+        asked = self.qkv(self.norm_attention(snapshots)).chunk(3, dim=-1)[0]
+        asked = rotate(self._split(asked), snapshot_angles)
+        answered = F.scaled_dot_product_attention(
+            asked, keys, values, attn_mask=visible, dropout_p=rate
+        )
+        return self._finish(events, attended), self._finish(snapshots, answered)
+
+
+class TransformerBackbone(nn.Module):
+    """Stack of blocks over both streams."""
+
+    def __init__(self, width: int, layers: int, heads: int, dropout: float):
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.rotary = RotaryTime(width // heads)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, events: Tensor, snapshots: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
+    ) -> Tensor:
+        """Answer all snapshots in one pass; shapes as in `GRUBackbone.forward`."""
+        batch, length, width = events.shape
+        origin = times[:, :1]
+        days = torch.cat([origin, times], dim=1) - origin  # the start token stands at the origin
+        day_us = 86_400_000_000.0
+        event_angles = self.rotary(days.to(torch.float64) / day_us)
+        snapshot_angles = self.rotary((cutoffs - origin).to(torch.float64) / day_us)
+        x = torch.cat([self.start.to(events.dtype).expand(batch, 1, width), events], dim=1)
+        # With the start token in front, a snapshot that knows `end` events sees 1 + end keys.
+        keys = torch.arange(length + 1, device=ends.device)
+        visible = (keys <= ends.unsqueeze(-1)).unsqueeze(1)  # (B, 1, S, 1 + T)
+        query = snapshots
+        for block in self.blocks:
+            x, query = block(x, query, event_angles, snapshot_angles, visible)
+        return self.norm(query)

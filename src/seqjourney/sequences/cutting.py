@@ -1,0 +1,86 @@
+"""Prepared data plus a task → `TaskData`, cut once and kept beside the data.
+
+`tasks/<name>/` under the prepared folder holds `snapshots.parquet`, `tokenizer.json` (fitted on
+what was known at the last training cutoff) and `task.json` (the resolved task, who was left out
+and why, and a fingerprint). A task that changed, or data that was prepared again, is cut anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seqjourney.config import TaskConfig, parse
+from seqjourney.errors import DataError
+from seqjourney.events.log import digest, read_event_log, read_manifest
+from seqjourney.files import read_json, replacing_folder, write_json
+from seqjourney.sequences.snapshots import cut_snapshots, resolve_cutoffs
+from seqjourney.sequences.store import open_store
+from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.tokenizer import Tokenizer, fit_tokenizer
+
+FORMAT = 1
+
+
+def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
+    """Open prepared data for a task, cutting its snapshots on first use.
+
+    Args:
+        backend: an engine from `events.engine.connect`.
+        prepared: folder written by `prepare`.
+        task: as configured; unset cutoffs are derived from the data.
+
+    Raises:
+        DataError: not prepared, truncated, or the task does not fit the data.
+    """
+    manifest = read_manifest(prepared)
+    store = open_store(prepared / "store")
+    events = read_event_log(backend, prepared)
+    folder = prepared / "tasks" / task.name
+    wanted = digest([FORMAT, manifest["fingerprint"], task.model_dump(mode="json")])
+    described = read_json(folder / "task.json") if (folder / "task.json").exists() else {}
+    if described.get("fingerprint") != wanted:
+        cut_task(events, prepared, task, wanted)
+        described = read_json(folder / "task.json")
+    snapshots = pd.read_parquet(folder / "snapshots.parquet")
+    if len(snapshots) != described["snapshots"]:
+        raise DataError(f"{folder / 'snapshots.parquet'} was changed; delete {folder}, run again.")
+    resolved = parse(TaskConfig, described["task"], str(folder / "task.json"))
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    return TaskData(resolved, events, store, tokenizer, snapshots)
+
+
+def cut_task(events: Any, prepared: Path, task: TaskConfig, fingerprint: str) -> None:
+    """Write the snapshots and the tokenizer of a task beside its data."""
+    manifest = read_manifest(prepared)
+    store = open_store(prepared / "store")
+    label_only = tuple(manifest["config"]["label_only_events"])
+    first, last = (datetime.fromisoformat(manifest[key]) for key in ("first", "last"))
+    resolved = resolve_cutoffs(task, first, last)
+    snapshots, excluded = cut_snapshots(events, resolved, store.customer_ids, label_only)
+    assert resolved.cutoffs is not None
+    cutoffs_us = [round(c.timestamp() * 1e6) for c in resolved.cutoffs.of("train")]
+    tokenizer = fit_tokenizer(store, max(cutoffs_us), cutoffs_us, label_only_events=label_only)
+    with replacing_folder(prepared / "tasks" / task.name) as folder:
+        snapshots.to_parquet(folder / "snapshots.parquet", index=False)
+        tokenizer.save(folder / "tokenizer.json")
+        write_json(
+            folder / "task.json",
+            {
+                "fingerprint": fingerprint,
+                "task": resolved.model_dump(mode="json"),
+                "snapshots": len(snapshots),
+                "excluded": excluded,
+            },
+        )
+
+
+def excluded_by_split(prepared: Path, task: str) -> dict[str, dict[str, int]]:
+    """Return who was left out of a task that was cut, and why."""
+    return read_json(prepared / "tasks" / task / "task.json")["excluded"]
+
+

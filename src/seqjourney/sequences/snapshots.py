@@ -1,0 +1,253 @@
+"""Snapshots: which customer is asked what at which cutoff, and what the answer turned out to be.
+
+`resolve_cutoffs` fixes the cutoffs of a task, `cut_snapshots` turns an event log into one row per
+eligible (customer, cutoff) with its label, and counts who was left out and why. The columnar
+engine does all cutoffs at once. Time rules: an event is known at a cutoff when
+`known_at <= cutoff`; a label looks at `cutoff < timestamp <= cutoff + horizon`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.config import CutoffRange, Cutoffs, TaskConfig, nearest
+from seqjourney.errors import DataError
+from seqjourney.events.cleaning import UTC_MICROSECONDS
+
+SPLITS = ("train", "validation", "test")
+_MOST_DERIVED_CUTOFFS = 40
+
+
+def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskConfig:
+    """Return the task with explicit cutoffs that the data can answer.
+
+    Where the config gives none: the test cutoff is the last whole day (or hour, for horizons
+    below two days) whose label window the data closes, validation has two cutoffs before it, and
+    training goes back from there in steps of a quarter horizon.
+
+    Args:
+        task: the task as configured.
+        first: time of the first event.
+        last: time of the last event.
+
+    Raises:
+        DataError: cutoffs lie outside the data, or the data is too short for three splits.
+    """
+    if task.cutoffs is None:
+        task = task.model_copy(update={"cutoffs": _derive(task.horizon, first, last, task.name)})
+    assert task.cutoffs is not None
+    for split in SPLITS:
+        for cutoff in task.cutoffs.of(split):
+            if cutoff < first or cutoff + task.horizon > _end_of_day(last):
+                raise DataError(
+                    f"task '{task.name}': {split} cutoff {cutoff:%Y-%m-%d %H:%M} with its label "
+                    f"window to {cutoff + task.horizon:%Y-%m-%d %H:%M} lies outside the data, "
+                    f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC. "
+                    "Change task.cutoffs or task.horizon."
+                )
+    return task
+
+
+def _end_of_day(moment: datetime) -> datetime:
+    """Data that ends on a day is taken to cover that day: shops close before midnight."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+def _derive(horizon: timedelta, first: datetime, last: datetime, name: str) -> Cutoffs:
+    grain = timedelta(hours=1) if horizon < timedelta(days=2) else timedelta(days=1)
+    origin = datetime(1970, 1, 1, tzinfo=UTC)
+    step = max(grain, (horizon / 4) // grain * grain)
+    test = origin + (last - horizon - origin) // grain * grain
+    validation = (test - horizon - step, test - horizon)
+    train_end = validation[0] - horizon
+    steps = min((train_end - first - step) // step, _MOST_DERIVED_CUTOFFS - 1)
+    if steps < 0:
+        raise DataError(
+            f"task '{name}': data from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} is too "
+            f"short for training, validation and test with a horizon of {horizon}; "
+            "use a shorter task.horizon or give task.cutoffs."
+        )
+    train = CutoffRange(start=train_end - steps * step, end=train_end, every=step)
+    return Cutoffs(train=train, validation=validation, test=(test,))
+
+
+def cut_snapshots(
+    events: Any,
+    task: TaskConfig,
+    customer_ids: np.ndarray,
+    label_only_events: tuple[str, ...] = (),
+) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """Cut every eligible snapshot of a task.
+
+    Args:
+        events: Ibis table of the event log.
+        task: with explicit cutoffs (see `resolve_cutoffs`).
+        customer_ids: (C,) ids in store order.
+        label_only_events: events that are no tokens and make nobody eligible.
+
+    Returns:
+        The snapshots (columns: see `task_data.TaskData`, and `slice_history`, `slice_recency`),
+        ordered by customer, cutoff and split; and per split the number of customers-at-cutoffs
+        left out, by reason.
+
+    Raises:
+        DataError: a named event does not occur, or a split has no snapshot or only one class.
+    """
+    import ibis
+
+    assert task.cutoffs is not None
+    _check_events(events, task)
+    cutoffs = ibis.memtable(
+        pd.DataFrame(
+            [
+                {"split": split, "cutoff": cutoff, "closes": cutoff + task.horizon}
+                for split in SPLITS
+                for cutoff in task.cutoffs.of(split)
+            ]
+        ),
+        schema={"split": "string", "cutoff": UTC_MICROSECONDS, "closes": UTC_MICROSECONDS},
+    )
+    known = _known(events, cutoffs, task, label_only_events)
+    target = events.filter(events.event.isin(task.target))
+    hits = (
+        target.join(
+            cutoffs, [target.timestamp > cutoffs.cutoff, target.timestamp <= cutoffs.closes]
+        )
+        .select("customer_id", "cutoff", "split")
+        .distinct()
+        .mutate(hit=True)
+    )
+    keys = ["customer_id", "cutoff", "split"]
+    rows = known.left_join(hits, keys).select(*known.columns, "hit")
+    frame = rows.to_pandas()
+    frame = _place(frame, customer_ids)
+    happened = frame.pop("hit").notna().to_numpy()
+    frame["label"] = (happened if task.kind == "occurrence" else ~happened).astype(np.int8)
+    frame["weight"] = 1.0
+    chosen, excluded = _eligible(frame, task)
+    _check_classes(chosen, task)
+    return chosen, excluded
+
+
+def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, ...]) -> Any:
+    """Per customer and cutoff: how many tokens are known, and what eligibility needs."""
+    import ibis
+
+    rule = task.eligible
+    counts = (
+        events.actor == "customer" if rule.events is None else events.event.isin(rule.events)
+    )
+    marked = events.select(
+        "customer_id",
+        "timestamp",
+        "known_at",
+        token=~events.event.isin(label_only),
+        counts=counts,
+        rules_out=events.event.isin(rule.without) if rule.without else ibis.literal(False),
+    )
+    marked = marked.mutate(counts=marked.counts & (marked.token | ibis.literal(bool(rule.events))))
+    pairs = marked.join(cutoffs, marked.known_at <= cutoffs.cutoff)
+    known = pairs.group_by("customer_id", "cutoff", "split").aggregate(
+        end=pairs.token.sum(),
+        last_counting=pairs.timestamp.max(where=pairs.counts),
+        last_token=pairs.timestamp.max(where=pairs.token),
+        ruled_out=pairs.rules_out.any(),
+    )
+    # A hash of the id, in hex: the same customers are held out on every run and engine.
+    share = ("holdout " + known.customer_id).hexdigest("md5").left(8)
+    return known.mutate(held_out=share < f"{int(task.customer_holdout * 2**32):08x}")
+
+
+def _place(frame: pd.DataFrame, customer_ids: np.ndarray) -> pd.DataFrame:
+    """Add the customer's position in the store and order the rows by it."""
+    index = pd.Index(customer_ids).get_indexer(frame["customer_id"])
+    if (index < 0).any():
+        lost = frame["customer_id"][index < 0].iloc[0]
+        raise DataError(f"customer '{lost}' is in the event log but not in the store; prepare again.")
+    frame.insert(1, "customer_index", index.astype(np.int64))
+    frame["end"] = frame["end"].astype(np.int64)
+    order = pd.Categorical(frame["split"], SPLITS, ordered=True).codes
+    frame = frame.assign(order=order).sort_values(["customer_index", "cutoff", "order"])
+    return frame.drop(columns="order").reset_index(drop=True)
+
+
+def _eligible(
+    frame: pd.DataFrame, task: TaskConfig
+) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """Apply the eligibility rules in order; each row left out counts for its first reason."""
+    rule = task.eligible
+    what = "event of their own" if rule.events is None else " or ".join(rule.events)
+    never = frame["last_counting"].isna().to_numpy()
+    reasons = [(never, f"no {what} before the cutoff")]
+    if rule.within is not None:
+        away = (frame["cutoff"] - frame["last_counting"]).to_numpy() > np.timedelta64(rule.within)
+        reasons.append((away, f"no {what} within {_days(rule.within)} before the cutoff"))
+    if rule.without:
+        reasons.append((frame["ruled_out"].to_numpy(bool), f"{' or '.join(rule.without)} already"))
+    if task.customer_holdout:
+        held_out = frame["held_out"].to_numpy(bool)
+        testing = (frame["split"] == "test").to_numpy()
+        reasons.append((held_out & ~testing, "held out for the test"))
+        reasons.append((~held_out & testing, "not held out: used in training"))
+    left = np.zeros(len(frame), bool)
+    excluded: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
+    for mask, reason in reasons:
+        for split, count in frame["split"][mask & ~left].value_counts().items():
+            excluded[str(split)][reason] = int(count)
+        left |= mask
+    chosen = frame[~left].reset_index(drop=True)
+    chosen["slice_history"] = _bands(chosen["end"], [1, 3, 10, 30], "{} events")
+    recency = (chosen["cutoff"] - chosen["last_token"]).dt.total_seconds() / 86400
+    chosen["slice_recency"] = _bands(recency.fillna(np.inf), [7, 30, 90, 180], "{} days ago")
+    return chosen.drop(columns=["last_counting", "last_token", "ruled_out", "held_out"]), excluded
+
+
+def _bands(values: pd.Series, edges: list[int], label: str) -> pd.Series:
+    names = [f"up to {edges[0]}"]
+    names += [f"over {low}, up to {high}" for low, high in zip(edges, edges[1:], strict=False)]
+    names.append(f"over {edges[-1]}")
+    return pd.Series(
+        [label.format(names[i]) for i in np.searchsorted(edges, values.to_numpy(float))],
+        dtype="string",
+    )
+
+
+def _days(length: timedelta) -> str:
+    return f"{length.days} days" if length >= timedelta(days=2) else str(length)
+
+
+def _check_events(events: Any, task: TaskConfig) -> None:
+    """Refuse an event name that never occurs: a typo would make a silent, useless task."""
+    names = events.select("event").distinct().to_pandas()["event"].tolist()
+    wanted = {
+        "target": task.target,
+        "eligible.events": task.eligible.events or (),
+        "eligible.without": task.eligible.without,
+    }
+    for key, events_named in wanted.items():
+        for event in events_named:
+            if event not in names:
+                raise DataError(
+                    f"task '{task.name}': task.{key} names '{event}', which never occurs."
+                    + nearest(event, names)
+                )
+
+
+def _check_classes(snapshots: pd.DataFrame, task: TaskConfig) -> None:
+    for split in SPLITS:
+        labels = snapshots["label"][snapshots["split"] == split]
+        if len(labels) == 0:
+            raise DataError(
+                f"task '{task.name}': no customer is eligible at any {split} cutoff. "
+                "Loosen task.eligible or move task.cutoffs."
+            )
+        if labels.nunique() == 1:
+            raise DataError(
+                f"task '{task.name}': all {len(labels):,} {split} snapshots have label "
+                f"{labels.iloc[0]}; nothing can be learned or measured. "
+                "Change task.horizon, task.target or task.cutoffs."
+            )
