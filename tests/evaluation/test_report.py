@@ -3,6 +3,7 @@ import math
 import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import pytest
@@ -170,6 +171,14 @@ def test_two_tasks_stand_in_one_report(make_runs, frames, tmp_path):
     page.feed(result.html.read_text(encoding="utf-8"))
     assert {"task-1", "task-2"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_name_that_the_measuring_font_lacks_draws_no_warning(make_runs, synthetic, tmp_path):
+    frames = synthetic(names={"日本語": 0.6, "gru": 0.7})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = evaluate(make_runs(frames), tmp_path / "out", title="t", replicates=20)
+    assert "日本語" in result.html.read_text(encoding="utf-8")
 
 
 def _results(gap_low, gap_high, names=("gru", "lightgbm")):

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -59,6 +61,14 @@ _STYLE: Any = {
 }
 
 
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Apply the style; silence the measuring font, which is not the one that draws."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 def model_style(position: int) -> dict[str, Any]:
     """Colour and dash pattern of the model at `position`; 35 pairs before one repeats."""
     return {
@@ -69,7 +79,7 @@ def model_style(position: int) -> dict[str, Any]:
 
 def precision_recall(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
     """How clean is the list, as more of the positives are found? Curves have R = 1."""
-    with mpl.rc_context(_STYLE):
+    with _drawing():
         figure, axes = _single(HALF_WIDTH, 4.0)
         recall = np.linspace(0.01, 1, 100)
         for position, (name, curve) in enumerate(curves.items()):
@@ -88,7 +98,7 @@ def precision_recall(curves: Mapping[str, Curve], base_rate: float, prefix: str)
 
 def gain(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
     """How many of the positives are reached by contacting the top of the list?"""
-    with mpl.rc_context(_STYLE):
+    with _drawing():
         figure, axes = _single(HALF_WIDTH, 4.0)
         axes.plot([0, base_rate, 1], [0, 1, 1], color="#bdbdbd", linewidth=1.1)
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)))
@@ -112,7 +122,7 @@ def calibration(
     label: np.ndarray, weight: np.ndarray, probabilities: Mapping[str, np.ndarray], prefix: str
 ) -> str:
     """Can the probability be taken at its word? One panel per model, equal-mass bins."""
-    with mpl.rc_context(_STYLE):
+    with _drawing():
         binned = {name: _reliability(label, weight, p) for name, p in _first(probabilities)}
         top = min(1.0, 1.06 * max(float(b[:, [0, 3]].max()) for b in binned.values()))
         figure, panels = _panels(len(binned))
@@ -132,9 +142,10 @@ def score_distribution(
     label: np.ndarray, weight: np.ndarray, probabilities: Mapping[str, np.ndarray], prefix: str
 ) -> str:
     """Does the model tell the two groups apart? Probabilities by what happened afterwards."""
-    with mpl.rc_context(_STYLE):
+    with _drawing():
         shown = dict(_first(probabilities))
-        edges = np.linspace(0, 1, 26)
+        top = min(1.0, 1.04 * max(float(p.max()) for p in shown.values()))
+        edges = np.linspace(0, top, 26)
         figure, panels = _panels(len(shown))
         for axes, (name, p) in zip(panels, shown.items(), strict=True):
             for value, colour, alpha in ((0, "#56B4E9", 0.55), (1, "#D55E00", 0.0)):
@@ -143,7 +154,7 @@ def score_distribution(
                 axes.stairs(share, edges, color=colour, linewidth=1.6 if value else 0.8,
                             fill=not value, alpha=alpha or None,
                             label="did not happen" if not value else "happened")  # fmt: skip
-            axes.set(xlim=(0, 1), ylim=(0, None), title=_short(name))
+            axes.set(xlim=(0, top), ylim=(0, None), title=_short(name))
             _percent(axes.xaxis, axes.yaxis)
         panels[0].legend(loc="upper right", fontsize=8.5, handlelength=1.6, title="Outcome",
                          title_fontsize=8.5, alignment="left")  # fmt: skip
@@ -155,7 +166,7 @@ def forest(
     estimates: Mapping[str, Mapping[str, float | None]], base_rate: float, title: str, prefix: str
 ) -> str:
     """Which model is best, and how sure is that? One row per model with its interval."""
-    with mpl.rc_context(_STYLE):
+    with _drawing():
         figure, axes = _single(FULL_WIDTH, 0.95 + 0.38 * len(estimates))
         names = list(estimates)
         for row, name in enumerate(names):

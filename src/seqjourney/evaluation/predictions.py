@@ -95,9 +95,7 @@ def write_predictions(frame: pd.DataFrame, path: str | Path) -> Path:
     columns = [*SCHEMA.names, *(c for c in frame.columns if c.startswith(SLICE_PREFIX))]
     absent = [name for name in SCHEMA.names if name not in frame.columns]
     if absent:
-        raise DataError(
-            f"{path}: the predictions lack the column(s) {', '.join(absent)}. Add them."
-        )
+        raise DataError(f"{path}: column(s) {', '.join(absent)} are missing. Add them.")
     if not isinstance(frame["cutoff"].dtype, pd.DatetimeTZDtype):
         raise DataError(
             f"{path}: column cutoff has no time zone. Use `.dt.tz_localize('UTC')` on it first."

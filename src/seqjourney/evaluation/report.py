@@ -26,12 +26,13 @@ from seqjourney.evaluation.metrics import HEADLINE, METRICS
 from seqjourney.evaluation.predictions import TaskPredictions
 from seqjourney.evaluation.ranking import accumulate, rank, tiebreak
 from seqjourney.evaluation.results import MIN_OUTCOMES
-from seqjourney.evaluation.verdict import level_with_best, verdict
+from seqjourney.evaluation.verdict import not_clearly_worse, verdict
 from seqjourney.files import explaining_full_disk
 
 FILES = ("metrics.json", "report.md", "report.html")
 # The first table: what a decision needs; the rest is in the second.
 MAIN_COLUMNS = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "ece")
+ALL_PAIRS_MODELS = 5  # ten pairs; more would be a wall of numbers
 COMPARED_IN_REPORT = ("average_precision", "roc_auc", "lift_at_10")
 NO_BREAK = "\u00a0"  # keeps a number and its unit on one line
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!])")
@@ -90,11 +91,12 @@ def build(
                 "anchor": f"task-{position}",
                 "results": results,
                 "verdict": verdict(results),
-                "level_with_best": level_with_best(results),
+                "not_clearly_worse": not_clearly_worse(results),
                 "about": dict.fromkeys(("description", "horizon", "eligibility"), "")
                 | dict(descriptions.get(name, {})),
                 "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
                 "pairs": _pairs(results),
+                "all_pairs": len(results["models"]) <= ALL_PAIRS_MODELS,
                 "reasons": sorted({r for part in results["excluded"].values() for r in part}),
                 "pictures": _pictures(by_name[name].split("test"), results, f"t{position}"),
                 "styles": {
@@ -132,9 +134,12 @@ def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) ->
 
 
 def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per pair of models, with the metrics that the report compares."""
+    """One row per pair of models; of many models, only the pairs with the best one."""
+    best = next(iter(results["models"]))
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in results["comparisons"]:
+        if len(results["models"]) > ALL_PAIRS_MODELS and entry["a"] != best:
+            continue
         row = rows.setdefault((entry["a"], entry["b"]), {"a": entry["a"], "b": entry["b"]})
         row[entry["metric"]] = entry
     return list(rows.values())

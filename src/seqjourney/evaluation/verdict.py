@@ -71,7 +71,7 @@ def comparison(results: Mapping[str, Any], a: str, b: str, metric: str) -> dict[
     )
 
 
-def level_with_best(results: Mapping[str, Any]) -> set[str]:
+def not_clearly_worse(results: Mapping[str, Any]) -> set[str]:
     """Models whose average precision is not clearly below the best model's."""
     best = next(iter(results["models"]))
     return {
