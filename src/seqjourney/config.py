@@ -185,6 +185,8 @@ class _Network(_Strict):
     width: int = Field(64, ge=4)
     """Width D of tokens and hidden states."""
     layers: int = Field(1, ge=1)
+    members: int = Field(1, ge=1)
+    """Networks that learn side by side and answer with their mean."""
     dropout: float = Field(0.2, ge=0, lt=1)
     context: int = Field(512, ge=2)
     """Most recent events that a snapshot sees: between half of this and all of it."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.files import read_json
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def evaluate(
     from importlib.metadata import version
 
     from seqjourney.evaluation.bootstrap import LEVEL
+    from seqjourney.evaluation.leakage import check_predictions
     from seqjourney.evaluation.predictions import join_runs, read_predictions
     from seqjourney.evaluation.report import write_report
     from seqjourney.evaluation.results import task_results
@@ -50,6 +53,8 @@ def evaluate(
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
     paths = [Path(run) for run in runs]
     frames = [read_predictions(path) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        check_predictions(frame, _horizon(path))
     tasks = join_runs(frames)
     about = _descriptions(paths)
     metrics = {
@@ -80,6 +85,31 @@ def evaluate(
     return EvaluationResult(
         metrics, written["metrics.json"], written["report.md"], written["report.html"]
     )
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Return the finished runs of an experiment, by name.
+
+    Raises:
+        DataError: there is none.
+    """
+    runs = [path.parent for path in sorted(folder.glob("*/predictions.parquet"))]
+    runs = [run for run in runs if run.suffix not in (".partial", ".old")]
+    if not runs:
+        raise DataError(
+            f"{folder} holds no finished run. Train some first: "
+            f"python scripts/train.py -m experiment={folder.name} model=recency,lightgbm,gru"
+        )
+    return runs
+
+
+def _horizon(path: Path) -> timedelta | None:
+    """Read the label window's length from a run's task.json; a bare predictions file has none."""
+    from seqjourney.config import TaskConfig, parse
+
+    file = (path if path.is_dir() else path.parent) / "task.json"
+    task = read_json(file).get("task") if file.is_file() else None
+    return parse(TaskConfig, task, str(file)).horizon if task else None
 
 
 def _descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,6 @@ grid from a minute to three years, and as phases of those calendar cycles that t
 Shapes: B windows, T tokens, S snapshots, F categorical and K numeric fields, D width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -18,8 +16,7 @@ from torch import Tensor, nn
 
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
-SECOND_US = 1_000_000
-DAY_US = 86_400 * SECOND_US
+DAY_US = 86_400_000_000
 _CYCLE_DAYS = {"day": 1.0, "week": 7.0, "year": 365.2425}
 _GAP_GRID_S = (60.0, 3 * 365.25 * 86400.0)
 _GAP_KNOTS = 20
@@ -85,7 +82,7 @@ class GapCode(nn.Module):
 
     def forward(self, gap_us: Tensor) -> Tensor:
         """(...,) int64 -> (..., size)."""
-        seconds = gap_us.clamp(min=0).to(torch.float64) / float(SECOND_US)
+        seconds = gap_us.clamp(min=0).to(torch.float64) / 1e6
         logged = torch.log1p(seconds).to(torch.float32)
         return torch.cat([(logged * self.scale - 1.0).unsqueeze(-1), self.bins(logged)], dim=-1)
 
@@ -93,20 +90,21 @@ class GapCode(nn.Module):
 class CalendarCode(nn.Module):
     """Phase within calendar cycles, as sine and cosine of the first two harmonics."""
 
+    periods_us: Tensor
+
     def __init__(self, cycles: Sequence[str]):
         super().__init__()
-        self.periods_us: list[int] = [round(_CYCLE_DAYS[cycle] * DAY_US) for cycle in cycles]
-        self.size = 4 * len(self.periods_us)
+        periods = [round(_CYCLE_DAYS[cycle] * DAY_US) for cycle in cycles]
+        self.register_buffer("periods_us", torch.tensor(periods, dtype=torch.int64))
+        self.size = 4 * len(periods)
 
     def forward(self, times_us: Tensor) -> Tensor:
-        """(...,) int64 -> (..., size)."""
-        codes = [torch.zeros(times_us.shape + (0,), dtype=torch.float32, device=times_us.device)]
-        for period in self.periods_us:
-            phase = (times_us % period).to(torch.float64) / float(period)
-            angle = (2.0 * math.pi * phase).to(torch.float32).unsqueeze(-1)
-            for harmonic in (1.0, 2.0):
-                codes += [torch.sin(angle * harmonic), torch.cos(angle * harmonic)]
-        return torch.cat(codes, dim=-1)
+        """(...,) int64 -> (..., size); no cycle, no size."""
+        # Whole microseconds first: a float has no digits left for the phase of a date.
+        phase = torch.remainder(times_us.unsqueeze(-1), self.periods_us).to(torch.float64)
+        angle = (2.0 * math.pi * phase / self.periods_us).to(torch.float32)
+        waves = [angle.sin(), angle.cos(), (2.0 * angle).sin(), (2.0 * angle).cos()]
+        return torch.cat(waves, dim=-1)
 
 
 class EventEmbedding(nn.Module):

@@ -5,8 +5,6 @@ token as one more input. The events never see that step, so an answer does not d
 other cutoffs are asked. Right padding needs no masks: states before it do not see it.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,9 +1,9 @@
 """EventEmbedding → backbone → head: the one network of this project, GRU or transformer.
 
+`JourneyModel` holds one or several such networks that learn side by side from the same batches
+and answer with their mean log-odds; several differ by their initial weights and their dropout.
 The forward pass takes and returns tensors only, so that it scripts and exports as it stands.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from seqjourney.models.transformer import TransformerBackbone
 from seqjourney.sequences.tokenizer import Tokenizer
 
 
-class JourneyModel(nn.Module):
-    """Scores of all snapshots of a batch in one pass over its events."""
+class Member(nn.Module):
+    """One network: scores of all snapshots of a batch in one pass over its events."""
 
     def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, base_rate: float):
         super().__init__()
@@ -42,6 +42,26 @@ class JourneyModel(nn.Module):
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
+        """(B, T, F), (B, T, K), (B, T), (B, S), (B, S) -> (B, S); see `JourneyModel.forward`."""
+        events = self.embedding.events(categorical, numeric, times)
+        snapshots = self.embedding.snapshots(times, ends, cutoffs)
+        answers = self.backbone(events, snapshots, times, ends, cutoffs)
+        # The snapshot token itself stands beside the answer: recency is always in plain sight.
+        return self.head(torch.cat([answers, snapshots], dim=-1)).squeeze(-1)
+
+
+class JourneyModel(nn.Module):
+    """The mean of one or several networks."""
+
+    def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, base_rate: float):
+        super().__init__()
+        self.members = nn.ModuleList(
+            Member(config, tokenizer, base_rate) for _ in range(config.members)
+        )
+
+    def forward(
+        self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
+    ) -> Tensor:
         """Score snapshots.
 
         Args:
@@ -54,8 +74,13 @@ class JourneyModel(nn.Module):
         Returns:
             (B, S) float32 log-odds before calibration.
         """
-        events = self.embedding.events(categorical, numeric, times)
-        snapshots = self.embedding.snapshots(times, ends, cutoffs)
-        answers = self.backbone(events, snapshots, times, ends, cutoffs)
-        # The snapshot token itself stands beside the answer: recency is always in plain sight.
-        return self.head(torch.cat([answers, snapshots], dim=-1)).squeeze(-1)
+        return self.each(categorical, numeric, times, ends, cutoffs).mean(0)
+
+    def each(
+        self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
+    ) -> Tensor:
+        """Return every member's answers, (members, B, S): each learns from its own."""
+        answers = [
+            member(categorical, numeric, times, ends, cutoffs) for member in self.members
+        ]
+        return torch.stack(answers)

@@ -24,6 +24,7 @@ from seqjourney.config import (
 from seqjourney.errors import DataError
 from seqjourney.files import replacing_file
 from seqjourney.models.model import JourneyModel
+from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, build_windows
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 
@@ -126,25 +127,16 @@ class NetworkPredictor:
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
-        from seqjourney.sequences.datamodule import window_loader
-
         assert self.model is not None and self.tokenizer is not None
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = self.model.eval().to(device)
-        loader = window_loader(
-            replace(data, events=None, tokenizer=self.tokenizer),
-            context=self.config.context,
-            batch_tokens=max(_SCORING_TOKENS, self.config.batch_tokens),
-            seed=None,
-        )
-        scores = np.full(len(data.snapshots), np.nan)
-        with torch.inference_mode():
-            for batch in loader:
-                answers = model(*batch.to(device).inputs).float().cpu().numpy()
-                asked = batch.rows.numpy() >= 0
-                scores[batch.rows.numpy()[asked]] = answers[asked]
-        self.model.cpu()
-        return scores
+        tokens = max(_SCORING_TOKENS, self.config.batch_tokens)
+        return score_windows(self.model, data, self.tokenizer, self.config.context, tokens)
+
+    def first_batch(self, data: TaskData, sequences: int) -> Batch:
+        """Return one batch of up to so many windows, to compare models on."""
+        assert self.tokenizer is not None
+        data = replace(data, tokenizer=self.tokenizer)
+        windows = build_windows(data, self.config.context)
+        return Collator(data, windows)(range(min(sequences, len(windows))))
 
     def save(self, folder: Path) -> None:
         """Write `model.pt`: settings, tokenizer and weights as plain data."""
@@ -204,6 +196,30 @@ class NetworkPredictor:
                     "logger.wandb=true needs the 'wandb' extra: pip install 'seqjourney[wandb]'."
                 ) from None
         return loggers
+
+
+def score_windows(
+    model: torch.nn.Module,
+    data: TaskData,
+    tokenizer: Tokenizer,
+    context: int,
+    batch_tokens: int = _SCORING_TOKENS,
+) -> np.ndarray:
+    """Run a network, trained or exported, over all snapshots of the data. (snapshots,) float64."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.eval().to(device)
+    data = replace(data, tokenizer=tokenizer)
+    windows = build_windows(data, context)
+    collate = Collator(data, windows)
+    scores = np.full(len(data.snapshots), np.nan)
+    with torch.inference_mode():
+        for chosen in BucketBatchSampler(windows, batch_tokens, seed=None):
+            batch = collate(chosen)
+            answers = model(*batch.to(device).inputs).float().cpu().numpy()
+            asked = batch.rows.numpy() >= 0
+            scores[batch.rows.numpy()[asked]] = answers[asked]
+    model.cpu()
+    return scores
 
 
 def _progress(trainer: TrainerConfig) -> list[Any]:

@@ -37,11 +37,11 @@ class JourneyTraining(pl.LightningModule):
         self._precision = BinaryAveragePrecision()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Return the weighted mean loss over the batch's snapshots."""
-        logits = self.model(*batch.inputs)
-        loss = weighted_loss(logits, batch)
+        """Return the weighted mean loss over the batch's snapshots, each member for itself."""
+        loss = weighted_loss(self.model.each(*batch.inputs), batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
-        return loss
+        # The sum over members keeps each one's gradient what it would be alone.
+        return loss * len(self.model.members)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Follow the weights."""
@@ -81,9 +81,11 @@ class JourneyTraining(pl.LightningModule):
 
 
 def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Weighted mean binary cross-entropy; padded snapshots weigh nothing. (B, S) -> ()."""
-    losses = F.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="none")
-    return (losses * batch.weights).sum() / batch.weights.sum()
+    """Weighted mean binary cross-entropy; padded snapshots weigh nothing. (..., B, S) -> ()."""
+    labels = batch.labels.expand_as(logits)
+    losses = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
+    weights = batch.weights.expand_as(losses)
+    return (losses * weights).sum() / weights.sum()
 
 
 class RandomState(pl.Callback):

@@ -9,8 +9,6 @@ Queries and keys are rotated by the time in days at geometric frequencies (RoPE,
 with time in place of position), so that attention sees real time differences.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,0 +1,81 @@
+"""`export`: a trained network → TorchScript with tokenizer, calibrator and model card inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seqjourney.cli import say, shown
+from seqjourney.config import Config, parse
+from seqjourney.errors import ConfigError, DataError
+from seqjourney.files import read_json
+
+_PARITY_SEQUENCES = 256
+
+
+def export(run: Path, output: Path | None = None) -> Path:
+    """Export the network of a run directory.
+
+    Args:
+        run: a run of a GRU or transformer.
+        output: the file to write; None means `model.torchscript.pt` inside the run.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ConfigError: the run is a baseline.
+        DataError: the run or its prepared data is missing or damaged, or parity fails.
+    """
+    import tempfile
+
+    from seqjourney.events.engine import connect
+    from seqjourney.models.network import NetworkPredictor
+    from seqjourney.sequences.cutting import load_task_data
+    from seqjourney.serving.export import FILE, export_network, model_card
+
+    if not (run / "run.json").exists():
+        raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
+    about_run, task = read_json(run / "run.json"), read_json(run / "task.json")
+    config = parse(Config, about_run["config"], str(run / "run.json"))
+    if about_run["kind"] not in ("gru", "transformer"):
+        raise ConfigError(
+            f"{run} is a {about_run['kind']}; only networks (gru, transformer) export to "
+            "TorchScript. seqjourney.load scores with any run directory."
+        )
+    network = NetworkPredictor.load(run)
+    assert network.tokenizer is not None
+    about = {
+        "format": 1,
+        "name": config.name,
+        "model": config.model.name,
+        "context": network.config.context,
+        "calibrator": about_run["calibrator"],
+        "task": task["task"],
+        "company_events": list(config.data.company_events),
+        "data_fingerprint": about_run["data_fingerprint"],
+        "revision": about_run["revision"],
+    }
+    card = model_card(config, about, about_run, task, _test_metrics(run, config), network.tokenizer)
+    file = output or run / FILE
+    with (
+        tempfile.TemporaryDirectory(prefix="seqjourney-") as scratch,
+        connect(Path(scratch)) as backend,
+    ):
+        data = load_task_data(backend, config.prepared, config.task)
+        batch = network.first_batch(data.of("validation"), _PARITY_SEQUENCES)
+    difference = export_network(network, about, card, batch, file)
+    say(
+        f"Exported {config.model.name}: differs from the trained model by {difference:.1e} on "
+        f"{len(batch.rows)} real sequences",
+        shown(file),
+    )
+    return file
+
+
+def _test_metrics(run: Path, config: Config) -> dict | None:
+    """Take the test metrics from the experiment's report, where there is one."""
+    report = run.parent / "report" / "metrics.json"
+    if not report.exists():
+        return None
+    tasks = read_json(report).get("tasks", {})
+    return tasks.get(config.task.name, {}).get("models", {}).get(config.model.name)

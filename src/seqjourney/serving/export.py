@@ -1,0 +1,151 @@
+"""A trained network → one TorchScript file that runs with torch alone.
+
+The file takes raw token tensors of any batch size and length (`JourneyModel.forward`) and carries
+what is needed around it as extra files: `tokenizer.json`, `seqjourney.json` (calibrator, task,
+context) and `model_card.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqjourney.config import Config
+from seqjourney.errors import DataError
+from seqjourney.files import replacing_file
+from seqjourney.models.model import JourneyModel
+from seqjourney.models.network import NetworkPredictor
+from seqjourney.sequences.batching import Batch
+from seqjourney.sequences.tokenizer import Tokenizer
+
+EXTRA = ("tokenizer.json", "seqjourney.json", "model_card.md")
+FILE = "model.torchscript.pt"
+TOLERANCE = 1e-5
+
+
+def export_network(
+    network: NetworkPredictor, about: dict[str, Any], card: str, batch: Batch, file: Path
+) -> float:
+    """Script a network, check it against the eager one, and write it.
+
+    Args:
+        network: trained.
+        about: contents of `seqjourney.json`.
+        card: contents of `model_card.md`.
+        batch: real sequences for the parity check.
+        file: where to write, whole or not at all.
+
+    Returns:
+        The largest difference to the eager network on the batch.
+
+    Raises:
+        DataError: the written file does not answer as the network does.
+    """
+    assert network.model is not None and network.tokenizer is not None
+    model = network.model.eval()
+    extra = {
+        "tokenizer.json": json.dumps(network.tokenizer.to_dict(), indent=2),
+        "seqjourney.json": json.dumps(about, indent=2, default=str),
+        "model_card.md": card,
+    }
+    with warnings.catch_warnings(), replacing_file(file) as partial:
+        # torch marks TorchScript as deprecated; it is what people deploy today.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(model)
+        torch.jit.save(scripted, str(partial), _extra_files=extra)
+        loaded = torch.jit.load(str(partial), map_location="cpu")
+        difference = parity(model, loaded, batch)
+        if not difference <= TOLERANCE:
+            raise DataError(
+                f"the exported model differs from the trained one by {difference:.2g} on real "
+                f"sequences (limit {TOLERANCE:g}); nothing was written."
+            )
+    return difference
+
+
+def parity(model: JourneyModel, other: Any, batch: Batch) -> float:
+    """Return the largest difference of two models on the snapshots of a batch."""
+    asked = batch.rows >= 0
+    with torch.inference_mode():
+        difference = (model(*batch.inputs) - other(*batch.inputs))[asked].abs()
+    return float(difference.max())
+
+
+def describe_fields(tokenizer: Tokenizer) -> str:
+    """Say what the input tensors hold, for the model card."""
+    categorical = ", ".join(tokenizer.categorical_fields)
+    numeric = ", ".join(tokenizer.numeric_fields) or "none"
+    return (
+        "`forward(categorical, numeric, times, ends, cutoffs)`\n\n"
+        f"- `categorical` (B, T, {len(tokenizer.categorical_fields)}) int64, ids of: {categorical} "
+        "(0 padding, 1 unknown, 2 missing, then `vocabulary` of tokenizer.json from 3 on)\n"
+        f"- `numeric` (B, T, {len(tokenizer.numeric_fields)}) float32, raw values of: {numeric} "
+        "(NaN where missing)\n"
+        "- `times` (B, T) int64, microseconds UTC\n"
+        "- `ends` (B, S) int64, events known at each cutoff\n"
+        "- `cutoffs` (B, S) int64, microseconds UTC\n\n"
+        "returns (B, S) float32 log-odds before calibration. Events are ordered by when they "
+        "became known, padded on the right, and at most the newest `context` of a customer."
+    )
+
+
+def model_card(
+    config: Config, about: dict[str, Any], run: dict[str, Any], task: dict[str, Any],
+    metrics: dict[str, Any] | None, tokenizer: Tokenizer,
+) -> str:
+    """Write the model card: data, cutoffs, metrics, intended use, limits."""
+    cutoffs = task["cutoffs"]
+
+    def span(split: str) -> str:
+        moments = cutoffs[split]
+        return moments[0] if len(moments) == 1 else (
+            f"{len(moments)} cutoffs from {moments[0]} to {moments[-1]}"
+        )
+
+    validation = ", ".join(f"{k} {v:.4f}" for k, v in run["validation"].items())
+    if metrics:
+        names = ("average_precision", "roc_auc", "lift_at_10", "brier", "ece")
+        found = [
+            f"- {n}: {metrics[n]['value']:.4f} [{metrics[n]['low']:.4f}, {metrics[n]['high']:.4f}]"
+            for n in names
+            if n in metrics
+        ]
+        tested = "On the test cutoffs, with customer-bootstrap 95 % intervals:\n\n" + "\n".join(found)
+    else:
+        tested = "The test split has not been evaluated yet (scripts/evaluate.py does it)."
+    return f"""# {config.name} / {config.model.name}
+
+Predicts: {task["description"]} ({task["kind"]}), for {task["eligibility"]}.
+
+## Data
+
+`{config.data.name}`, fingerprint {run["data_fingerprint"]}. Consent: {run["consent"]}.
+Training: {span("train")}. Validation and calibration: {span("validation")}.
+Test: {span("test")}. All times UTC.
+
+## Metrics
+
+On validation, where settings were chosen: {validation}.
+
+{tested}
+
+## Input
+
+{describe_fields(tokenizer)}
+
+The probability is `sigmoid(slope * log-odds + intercept)` with slope
+{about["calibrator"]["slope"]:.6g} and intercept {about["calibrator"]["intercept"]:.6g}.
+
+## Intended use
+
+Ranking the customers that the task's eligibility describes, at cutoffs soon after the training
+period, for decisions that a person can review. Not for decisions with legal or similarly grave
+effects on people, not for customers or events unlike the training data, and not after the base
+rate has moved without calibrating again.
+
+Made by seqjourney at {run["revision"]}, seed {config.seed}.
+"""

@@ -1,0 +1,150 @@
+"""`seqjourney.load`: a run or an exported file → something that scores a frame of events."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.config import Config, TaskConfig, parse
+from seqjourney.errors import DataError
+from seqjourney.files import read_json
+from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.tokenizer import Tokenizer
+
+
+class _Scores(Protocol):
+    def score(self, data: TaskData) -> np.ndarray: ...
+
+
+class Scorer:
+    """A trained model with its tokenizer and calibrator."""
+
+    def __init__(
+        self,
+        model: _Scores,
+        tokenizer: Tokenizer,
+        calibrator: dict[str, Any],
+        task: TaskConfig,
+        company_events: tuple[str, ...],
+    ):
+        from seqjourney.evaluation.calibration import PlattCalibrator
+
+        self.model, self.tokenizer, self.task = model, tokenizer, task
+        self._calibrator = PlattCalibrator.from_dict(calibrator)
+        self._company_events = company_events
+
+    def score(self, events: pd.DataFrame, cutoff: datetime | str | None = None) -> pd.DataFrame:
+        """Score every customer of a frame of events.
+
+        Args:
+            events: one row per event: `customer_id`, `timestamp`, `event` and the fields that the
+                model was trained on (a missing one is an error that names it); optionally
+                `known_at` and `event_id`. Categories that training never saw are fine.
+            cutoff: the moment that is asked about, UTC unless it has an offset; later events
+                are not looked at. None means the moment when the last event became known.
+
+        Returns:
+            One row per customer: `customer_id`, `cutoff`, `score` (log-odds or rank, as the model
+            gives it) and `probability` (calibrated); both are NaN for a customer of whom nothing
+            was known by then.
+
+        Raises:
+            DataError: a column is missing, or a row cannot be used.
+        """
+        from seqjourney.serving.tokens import task_data_of_frame
+
+        moment = pd.Timestamp(cutoff).to_pydatetime() if cutoff is not None else None
+        with task_data_of_frame(
+            events, self.task, self.tokenizer, self._company_events, moment
+        ) as data:
+            scores = np.asarray(self.model.score(data), np.float64)
+            known = data.snapshots["end"].to_numpy() > 0
+            result = data.snapshots[["customer_id", "cutoff"]].copy()
+        result["score"] = np.where(known, scores, np.nan)
+        result["probability"] = np.where(known, self._calibrator(scores), np.nan)
+        return result
+
+
+def load(path: str | Path) -> Scorer:
+    """Load a run directory or an exported TorchScript file for scoring.
+
+    Raises:
+        DataError: it is neither, or damaged.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _load_run(place)
+    if place.is_file():
+        return _load_export(place)
+    raise DataError(f"{place} does not exist; give a run directory or an exported file.")
+
+
+def _load_run(folder: Path) -> Scorer:
+    if not (folder / "run.json").exists():
+        raise DataError(f"{folder} is not a run: it has no run.json. Train the model first.")
+    about = read_json(folder / "run.json")
+    config = parse(Config, about["config"], str(folder / "run.json"))
+    task = parse(TaskConfig, read_json(folder / "task.json")["task"], str(folder / "task.json"))
+    return Scorer(
+        load_predictor(folder, about["kind"]),
+        Tokenizer.load(folder / "tokenizer.json"),
+        about["calibrator"],
+        task,
+        config.data.company_events,
+    )
+
+
+def load_predictor(folder: Path, kind: str) -> Any:
+    """Load the model of a run directory, network or baseline."""
+    if kind in ("gru", "transformer"):
+        from seqjourney.models.network import NetworkPredictor
+
+        return NetworkPredictor.load(folder)
+    from seqjourney.baselines import load as load_baseline
+
+    return load_baseline(folder)
+
+
+class _Scripted:
+    """An exported network: the same batches through TorchScript."""
+
+    def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
+        self._module, self._tokenizer, self._context = module, tokenizer, context
+
+    def score(self, data: TaskData) -> np.ndarray:
+        from seqjourney.models.network import score_windows
+
+        return score_windows(self._module, data, self._tokenizer, self._context)
+
+
+def _load_export(file: Path) -> Scorer:
+    import torch
+
+    from seqjourney.serving.export import EXTRA
+
+    extra = dict.fromkeys(EXTRA, "")
+    try:
+        module = torch.jit.load(str(file), map_location="cpu", _extra_files=extra)
+    except Exception as error:  # torch raises several kinds for a damaged archive
+        raise DataError(f"{file} is not a TorchScript file of ours, or is damaged.") from error
+    content = {name: _text(value) for name, value in extra.items()}
+    if not content["seqjourney.json"]:
+        raise DataError(f"{file} carries no tokenizer: it was not written by scripts/export.py.")
+    about = json.loads(content["seqjourney.json"])
+    tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
+    return Scorer(
+        _Scripted(module, tokenizer, about["context"]),
+        tokenizer,
+        about["calibrator"],
+        parse(TaskConfig, about["task"], str(file)),
+        tuple(about["company_events"]),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -1,0 +1,123 @@
+"""A pandas frame of events → the same task data that training saw, for scoring.
+
+The frame takes the road of `prepare` in a temporary folder: the same cleaning, the same order,
+the same tokens. What is different is only that nothing has a label.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.config import DataConfig, TaskConfig, nearest
+from seqjourney.errors import DataError
+from seqjourney.events.engine import connect
+from seqjourney.events.log import read_event_log, read_event_log_parts, write_event_log
+from seqjourney.events.sources import Source
+from seqjourney.events.sources.table import map_columns
+from seqjourney.sequences.store import SequenceStore, open_store, write_store
+from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.tokenizer import Tokenizer
+
+_CORE = {"customer": "customer_id", "timestamp": "timestamp", "event": "event"}
+_OPTIONAL = ("known_at", "event_id")
+
+
+@contextmanager
+def task_data_of_frame(
+    frame: pd.DataFrame,
+    task: TaskConfig,
+    tokenizer: Tokenizer,
+    company_events: tuple[str, ...],
+    cutoff: datetime | None,
+) -> Iterator[TaskData]:
+    """Yield task data with one snapshot per customer of the frame.
+
+    Args:
+        frame: events with `customer_id`, `timestamp`, `event`, every field of the tokenizer, and
+            optionally `known_at` and `event_id`.
+        task: what is asked.
+        tokenizer: of the trained model.
+        company_events: as in training.
+        cutoff: when it is asked; None means when the last event became known.
+
+    Raises:
+        DataError: a column is missing, or rows cannot be used.
+    """
+    config = _config(frame, tokenizer, company_events)
+    with tempfile.TemporaryDirectory(prefix="seqjourney-") as place:
+        folder = Path(place)
+        write_event_log(config, folder, partial(_open_frame, frame=frame))
+        with connect(folder) as backend:
+            write_store(read_event_log_parts(backend, folder), config, folder / "store")
+            store = open_store(folder / "store")
+            yield TaskData(
+                task,
+                read_event_log(backend, folder),
+                store,
+                tokenizer,
+                snapshots_at(store, cutoff),
+            )
+
+
+def snapshots_at(store: SequenceStore, cutoff: datetime | None) -> pd.DataFrame:
+    """Return one unlabelled snapshot per customer; columns as in `TaskData`."""
+    known_at = store.times[:, 1]
+    if cutoff is None:
+        moment = int(known_at.max(initial=0))
+    else:
+        stamp = pd.Timestamp(cutoff)
+        stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+        moment = round(stamp.timestamp() * 1e6)
+    counted = np.concatenate([[0], np.cumsum(known_at <= moment)])
+    customers = len(store.customer_ids)
+    return pd.DataFrame(
+        {
+            "customer_id": store.customer_ids,
+            "customer_index": np.arange(customers),
+            "cutoff": pd.to_datetime(np.full(customers, moment), unit="us", utc=True).as_unit("us"),
+            "end": counted[store.offsets[1:]] - counted[store.offsets[:-1]],
+            "split": "score",
+            "label": np.zeros(customers, np.int8),
+            "weight": np.ones(customers),
+        }
+    )
+
+
+def _config(
+    frame: pd.DataFrame, tokenizer: Tokenizer, company_events: tuple[str, ...]
+) -> DataConfig:
+    fields = [*tokenizer.categorical_fields, *tokenizer.numeric_fields]
+    columns = [str(column) for column in frame.columns]
+    for column in dict.fromkeys([*_CORE.values(), *fields]):
+        if column not in columns:
+            raise DataError(f"the frame has no column '{column}'.{nearest(column, columns)}")
+    if frame.empty:
+        raise DataError("the frame has no rows.")
+    given: dict[str, Any] = {name: name for name in _OPTIONAL if name in columns}
+    given |= {name: name for name in ("channel", "value") if name in fields}
+    return DataConfig(
+        name="frame",
+        path="the frame",
+        **_CORE,
+        **given,
+        categorical=tuple(f for f in tokenizer.categorical_fields if f not in ("event", "channel")),
+        numeric=tuple(f for f in tokenizer.numeric_fields if f != "value"),
+        company_events=company_events,
+        label_only_events=tokenizer.label_only_events,
+        on_bad_rows="stop",
+    )
+
+
+def _open_frame(backend: Any, config: DataConfig, *, frame: pd.DataFrame) -> Source:  # noqa: ARG001
+    import ibis
+
+    return Source(map_columns(ibis.memtable(frame), config, "the frame"), ())
