@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import hydra
+from omegaconf import DictConfig
 
 from seqjourney import cli
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="export")
-def main(cfg):
+def main(cfg: DictConfig) -> None:
     from seqjourney.commands.export import export
 
     options = cli.to_plain(cfg)

@@ -1,12 +1,13 @@
 """Train one model, or several with -m; see --help."""
 
 import hydra
+from omegaconf import DictConfig
 
 from seqjourney import cli
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
-def main(cfg):
+def main(cfg: DictConfig) -> float:
     from seqjourney.commands.train import train
     from seqjourney.config import Config, parse
 

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def say(*lines: str) -> None:
         console.print(line)
 
 
-def table(title: str, columns: Mapping[str, str], rows: list[tuple[str, ...]]) -> None:
+def table(title: str, columns: Mapping[str, str], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table; `columns` maps headings to `left` or `right`."""
     from rich.console import Console
     from rich.table import Table

@@ -155,9 +155,9 @@ class Cutoffs(_Strict):
     validation: CutoffRange | tuple[Moment, ...]
     test: CutoffRange | tuple[Moment, ...]
 
-    def of(self, split: Literal["train", "validation", "test"]) -> tuple[datetime, ...]:
-        """Return the cutoffs of a split, ascending."""
-        chosen = getattr(self, split)
+    def of(self, split: str) -> tuple[datetime, ...]:
+        """Return the cutoffs of a split (train, validation, test), ascending."""
+        chosen: CutoffRange | tuple[datetime, ...] = getattr(self, split)
         return chosen.moments() if isinstance(chosen, CutoffRange) else tuple(sorted(chosen))
 
 

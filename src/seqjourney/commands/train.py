@@ -68,11 +68,11 @@ def train(config: Config) -> Run:
         raise
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
     swap_folder(partial, folder)
-    shown_metrics = ", ".join(
-        f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items()
+    shown_metrics = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items())
+    say(
+        f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
+        f"-> {shown(folder)}"
     )
-    say(f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
-        f"-> {shown(folder)}")
     return run
 
 
@@ -195,7 +195,7 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
         "eligibility": eligibility,
         "excluded": excluded_by_split(config.prepared, task.name),
         "cutoffs": {
-            split: [f"{c:%Y-%m-%d %H:%M}" for c in task.cutoffs.of(split)]  # type: ignore[arg-type]
+            split: [f"{c:%Y-%m-%d %H:%M}" for c in task.cutoffs.of(split)]
             for split in ("train", "validation", "test")
         },
         "task": task.model_dump(mode="json"),
@@ -208,7 +208,9 @@ def _write_customers(data: TaskData, path: Path) -> None:
 
     used = data.snapshots["split"].isin(["train", "validation"])
     ids = data.snapshots.loc[used, ["customer_id"]].drop_duplicates()
-    hashed = ibis.memtable(ids).select(
-        customer_hash=ibis._.customer_id.hexdigest("sha256")
-    ).order_by("customer_hash")
+    hashed = (
+        ibis.memtable(ids)
+        .select(customer_hash=ibis._.customer_id.hexdigest("sha256"))
+        .order_by("customer_hash")
+    )
     hashed.to_pandas().to_parquet(path, index=False)

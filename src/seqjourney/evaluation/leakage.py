@@ -8,6 +8,7 @@ predictions file alone.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -47,7 +48,7 @@ def check_task_data(data: TaskData) -> None:
 def check_windows(snapshots: pd.DataFrame, horizon: timedelta) -> None:
     """Every label window must close before the next split's first cutoff."""
     present = [s for s in _SPLITS if (snapshots["split"] == s).any()]
-    for earlier, later in zip(present, present[1:], strict=False):
+    for earlier, later in itertools.pairwise(present):
         last = snapshots["cutoff"][snapshots["split"] == earlier].max()
         first = snapshots["cutoff"][snapshots["split"] == later].min()
         if last + horizon > first:

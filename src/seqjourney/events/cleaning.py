@@ -37,10 +37,8 @@ def typed(rows: Any, config: DataConfig) -> Any:
         DataError: a column's type can hold neither times nor numbers nor names.
     """
     latest = config.latest or datetime.now(tz=UTC) + timedelta(days=1)
-    timestamp, known_at = (
-        _moment(rows, column, config) if column in rows.columns else None
-        for column in ("timestamp", "known_at")
-    )
+    timestamp = _moment(rows, "timestamp", config)
+    known_at = _moment(rows, "known_at", config) if "known_at" in rows.columns else None
     customer, event = _text(rows.customer_id), _text(rows.event)
     problems: list[tuple[Any, str]] = [
         (customer.isnull(), "no customer id"),

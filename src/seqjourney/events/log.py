@@ -136,8 +136,10 @@ def _inspect(backend: Any, source: Source, rows: Any, config: DataConfig) -> dic
         worst = problems.iloc[0]
         example = f"'{worst['problem']}' first at data row {int(worst['first']) + 1} of {where}"
         if config.on_bad_rows == "stop":
-            raise DataError(f"{bad:,} of {total:,} rows cannot be used: {example}. "
-                            "Mend them, or set data.on_bad_rows=quarantine.")
+            raise DataError(
+                f"{bad:,} of {total:,} rows cannot be used: {example}. "
+                "Mend them, or set data.on_bad_rows=quarantine."
+            )
         if bad == total or bad / total > config.max_quarantined_share:
             raise DataError(
                 f"{bad:,} of {total:,} rows cannot be used (limit "
@@ -173,7 +175,7 @@ def _stage(backend: Any, source: Source, rows: Any, config: DataConfig) -> Any:
     good = rows.filter(rows.problem.isnull()).drop("problem")
     if source.combine is not None:
         good = source.combine(good)
-    extra = [f for f in ("channel", "value", *config.categorical, *config.numeric)]
+    extra = ["channel", "value", *config.categorical, *config.numeric]
     missing = [f for f in (*config.categorical, *config.numeric) if f not in good.columns]
     if missing:
         known = ", ".join(c for c in good.columns if c not in (*CORE, "bucket", "source_row"))
@@ -235,8 +237,14 @@ def _fingerprint(manifest: dict[str, Any]) -> str:
     """Identify the log by its inputs and settings, not by where or when it was made."""
     ignored = ("path", "memory_limit", "threads", "tasks")
     config = {k: v for k, v in manifest["config"].items() if k not in ignored}
-    return digest([manifest["format"], config, manifest["rows"],
-                   [file["sha256"] for file in manifest["files"]]])
+    return digest(
+        [
+            manifest["format"],
+            config,
+            manifest["rows"],
+            [file["sha256"] for file in manifest["files"]],
+        ]
+    )
 
 
 def digest(content: Iterable[Any]) -> str:

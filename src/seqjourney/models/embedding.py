@@ -8,6 +8,7 @@ grid from a minute to three years, and as phases of those calendar cycles that t
 Shapes: B windows, T tokens, S snapshots, F categorical and K numeric fields, D width.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -36,7 +37,7 @@ class PiecewiseLinear(nn.Module):
         # Two distinct edges at least; a constant field has one quantile only.
         fixed = list(edges) if len(edges) > 1 else [0.0, 1.0]
         self.register_buffer("edges", torch.tensor(fixed[:-1], dtype=torch.float32))
-        widths = [high - low for low, high in zip(fixed[:-1], fixed[1:], strict=True)]
+        widths = [high - low for low, high in itertools.pairwise(fixed)]
         self.register_buffer("widths", torch.tensor(widths, dtype=torch.float32))
         self.size = len(widths)
 

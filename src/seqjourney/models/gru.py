@@ -22,9 +22,9 @@ class GRUBackbone(nn.Module):
         self,
         events: Tensor,
         snapshots: Tensor,
-        times: Tensor,  # noqa: ARG002 - gaps are in the tokens already
+        times: Tensor,
         ends: Tensor,
-        cutoffs: Tensor,  # noqa: ARG002
+        cutoffs: Tensor,
     ) -> Tensor:
         """Answer all snapshots in one pass.
 

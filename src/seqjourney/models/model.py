@@ -80,7 +80,5 @@ class JourneyModel(nn.Module):
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
         """Return every member's answers, (members, B, S): each learns from its own."""
-        answers = [
-            member(categorical, numeric, times, ends, cutoffs) for member in self.members
-        ]
+        answers = [member(categorical, numeric, times, ends, cutoffs) for member in self.members]
         return torch.stack(answers)

@@ -69,12 +69,20 @@ class NetworkPredictor:
         training = JourneyTraining(self.model, self.config)
         checkpoints = folder / "checkpoints"
         best = ModelCheckpoint(
-            checkpoints, filename="best", monitor=MONITOR, mode="max", save_weights_only=True,
+            checkpoints,
+            filename="best",
+            monitor=MONITOR,
+            mode="max",
+            save_weights_only=True,
             enable_version_counter=False,
         )
         latest = ModelCheckpoint(
-            checkpoints, filename="latest", every_n_train_steps=trainer.checkpoint_every_steps,
-            save_on_train_epoch_end=False, save_on_exception=True, enable_version_counter=False,
+            checkpoints,
+            filename="latest",
+            every_n_train_steps=trainer.checkpoint_every_steps,
+            save_on_train_epoch_end=False,
+            save_on_exception=True,
+            enable_version_counter=False,
         )
         stop = EarlyStopping(MONITOR, mode="max", patience=trainer.patience)
         with _quiet():
@@ -166,8 +174,9 @@ class NetworkPredictor:
             raise DataError(f"{path} is damaged ({type(error).__name__}); train again.") from error
         if content.get("format") != _FORMAT:
             raise DataError(f"{path} was written by another version of seqjourney; train again.")
-        kinds = {"gru": GRUConfig, "transformer": TransformerConfig}
-        config = parse(kinds[content["config"]["kind"]], content["config"], str(path))
+        gru = content["config"]["kind"] == "gru"
+        kind: type[NetworkConfig] = GRUConfig if gru else TransformerConfig
+        config = parse(kind, content["config"], str(path))
         network = cls(config)
         network.tokenizer = Tokenizer.from_dict(content["tokenizer"])
         network._base_rate = content["base_rate"]
@@ -231,8 +240,15 @@ def _progress(trainer: TrainerConfig) -> list[Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's tips and notices about devices and workers off the screen."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric",
-                                                   "lightning.pytorch", "lightning.fabric")]
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "pytorch_lightning",
+            "lightning_fabric",
+            "lightning.pytorch",
+            "lightning.fabric",
+        )
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -36,14 +36,14 @@ class JourneyTraining(pl.LightningModule):
         self._config = config
         self._precision = BinaryAveragePrecision()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the weighted mean loss over the batch's snapshots, each member for itself."""
         loss = weighted_loss(self.model.each(*batch.inputs), batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
         # The sum over members keeps each one's gradient what it would be alone.
         return loss * len(self.model.members)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Follow the weights."""
         self.averaged.update_parameters(self.model)
 
@@ -51,7 +51,7 @@ class JourneyTraining(pl.LightningModule):
         """Averaged weights never drop out."""
         self.averaged.eval()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the answers to all validation snapshots."""
         logits = self.averaged(*batch.inputs)
         asked = batch.weights > 0
@@ -61,7 +61,7 @@ class JourneyTraining(pl.LightningModule):
         self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
         self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW, with decay on matrices only, and a linear warm-up."""
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]

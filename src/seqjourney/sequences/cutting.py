@@ -7,7 +7,6 @@ and why, and a fingerprint). A task that changed, or data that was prepared agai
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -82,5 +81,3 @@ def cut_task(events: Any, prepared: Path, task: TaskConfig, fingerprint: str) ->
 def excluded_by_split(prepared: Path, task: str) -> dict[str, dict[str, int]]:
     """Return who was left out of a task that was cut, and why."""
     return read_json(prepared / "tasks" / task / "task.json")["excluded"]
-
-

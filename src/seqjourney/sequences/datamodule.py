@@ -62,9 +62,7 @@ def window_loader(
 class JourneyDataModule(pl.LightningDataModule):
     """Training and validation loaders of one task."""
 
-    def __init__(
-        self, data: TaskData, *, context: int, batch_tokens: int, seed: int, workers: int
-    ):
+    def __init__(self, data: TaskData, *, context: int, batch_tokens: int, seed: int, workers: int):
         super().__init__()
         self._train, self._validation = data.of("train"), data.of("validation")
         self._options: dict[str, Any] = {
@@ -89,7 +87,7 @@ class JourneyDataModule(pl.LightningDataModule):
         """Every validation snapshot exactly once."""
         return window_loader(self._validation, seed=None, **self._options, **self._process())
 
-    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:  # noqa: ARG002
+    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
         """Move a batch, which is our own class, to the device."""
         return batch.to(device)
 

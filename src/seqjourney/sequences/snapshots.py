@@ -8,6 +8,7 @@ engine does all cutoffs at once. Time rules: an event is known at a cutoff when
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -138,9 +139,7 @@ def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, .
     import ibis
 
     rule = task.eligible
-    counts = (
-        events.actor == "customer" if rule.events is None else events.event.isin(rule.events)
-    )
+    counts = events.actor == "customer" if rule.events is None else events.event.isin(rule.events)
     marked = events.select(
         "customer_id",
         "timestamp",
@@ -167,7 +166,9 @@ def _place(frame: pd.DataFrame, customer_ids: np.ndarray) -> pd.DataFrame:
     index = pd.Index(customer_ids).get_indexer(frame["customer_id"])
     if (index < 0).any():
         lost = frame["customer_id"][index < 0].iloc[0]
-        raise DataError(f"customer '{lost}' is in the event log but not in the store; prepare again.")
+        raise DataError(
+            f"customer '{lost}' is in the event log but not in the store; prepare again."
+        )
     frame.insert(1, "customer_index", index.astype(np.int64))
     frame["end"] = frame["end"].astype(np.int64)
     order = pd.Categorical(frame["split"], SPLITS, ordered=True).codes
@@ -208,7 +209,7 @@ def _eligible(
 
 def _bands(values: pd.Series, edges: list[int], label: str) -> pd.Series:
     names = [f"up to {edges[0]}"]
-    names += [f"over {low}, up to {high}" for low, high in zip(edges, edges[1:], strict=False)]
+    names += [f"over {low}, up to {high}" for low, high in itertools.pairwise(edges)]
     names.append(f"over {edges[-1]}")
     return pd.Series(
         [label.format(names[i]) for i in np.searchsorted(edges, values.to_numpy(float))],

@@ -72,9 +72,7 @@ def write_store(parts: Sequence[Any], config: DataConfig, folder: Path) -> None:
     # Customers of label-only events alone have no tokens but may have labels: they get a place.
     customers = pa.concat_tables(
         backend.to_pyarrow(
-            part.group_by("customer_id")
-            .aggregate(tokens=part.token.sum())
-            .order_by("customer_id")
+            part.group_by("customer_id").aggregate(tokens=part.token.sum()).order_by("customer_id")
         )
         for part in parts
     )
@@ -175,7 +173,9 @@ def open_store(folder: Path) -> SequenceStore:
     )
 
 
-def known_before(store: SequenceStore, moment_us: int, chunk: int = 4_000_000) -> Iterable[tuple[slice, np.ndarray]]:
+def known_before(
+    store: SequenceStore, moment_us: int, chunk: int = 4_000_000
+) -> Iterable[tuple[slice, np.ndarray]]:
     """Yield `(rows, mask)` over the store: which tokens were known at a moment."""
     for start in range(0, len(store.times), chunk):
         rows = slice(start, min(start + chunk, len(store.times)))

@@ -86,7 +86,10 @@ class Tokenizer:
                 for key in ("label_only_events", "event_cycles", "snapshot_cycles")
             }
             return cls(
-                content["fitted_until"], content["fitted_tokens"], content["vocabulary"], scales,
+                content["fitted_until"],
+                content["fitted_tokens"],
+                content["vocabulary"],
+                scales,
                 **rest,
             )
         except (KeyError, TypeError) as error:
@@ -189,5 +192,5 @@ def _scale(moment: np.ndarray, sample: np.ndarray) -> NumericScale:
         return NumericScale(0.0, 1.0, ())
     mean = total / n
     std = float(np.sqrt(max(squares / n - mean**2, 0.0))) or 1.0
-    edges = np.unique(np.quantile(sample, np.linspace(0, 1, _QUANTILES + 1))) if len(sample) else []
+    edges = np.unique(np.quantile(sample, np.linspace(0, 1, _QUANTILES + 1)))
     return NumericScale(float(mean), std, tuple(float(edge) for edge in edges))

@@ -94,16 +94,22 @@ def describe_fields(tokenizer: Tokenizer) -> str:
 
 
 def model_card(
-    config: Config, about: dict[str, Any], run: dict[str, Any], task: dict[str, Any],
-    metrics: dict[str, Any] | None, tokenizer: Tokenizer,
+    config: Config,
+    about: dict[str, Any],
+    run: dict[str, Any],
+    task: dict[str, Any],
+    metrics: dict[str, Any] | None,
+    tokenizer: Tokenizer,
 ) -> str:
     """Write the model card: data, cutoffs, metrics, intended use, limits."""
     cutoffs = task["cutoffs"]
 
     def span(split: str) -> str:
         moments = cutoffs[split]
-        return moments[0] if len(moments) == 1 else (
-            f"{len(moments)} cutoffs from {moments[0]} to {moments[-1]}"
+        return (
+            moments[0]
+            if len(moments) == 1
+            else (f"{len(moments)} cutoffs from {moments[0]} to {moments[-1]}")
         )
 
     validation = ", ".join(f"{k} {v:.4f}" for k, v in run["validation"].items())
@@ -114,7 +120,9 @@ def model_card(
             for n in names
             if n in metrics
         ]
-        tested = "On the test cutoffs, with customer-bootstrap 95 % intervals:\n\n" + "\n".join(found)
+        tested = "On the test cutoffs, with customer-bootstrap 95 % intervals:\n\n" + "\n".join(
+            found
+        )
     else:
         tested = "The test split has not been evaluated yet (scripts/evaluate.py does it)."
     return f"""# {config.name} / {config.model.name}

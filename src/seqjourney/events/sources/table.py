@@ -34,12 +34,14 @@ def find_files(path: str) -> tuple[Path, ...]:
     if place.is_dir():
         found = [f for f in sorted(place.rglob("*")) if f.is_file() and _kind(f)]
     elif not found:
-        found = [Path(f) for f in sorted(glob.glob(str(place), recursive=True))]
+        found = [Path(f) for f in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207
     if not found:
         raise DataError(f"{path}: no such file, folder or glob of CSV or Parquet files.")
     for file in found:
         if _kind(file) is None:
-            raise DataError(f"{file}: not CSV ({', '.join(CSV)}) or Parquet ({', '.join(PARQUET)}).")
+            raise DataError(
+                f"{file}: not CSV ({', '.join(CSV)}) or Parquet ({', '.join(PARQUET)})."
+            )
         if file.stat().st_size == 0:
             raise DataError(f"{file} is empty (0 bytes).")
     if len({_kind(file) for file in found}) > 1:
