@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from seqjourney.errors import ConfigError, SeqjourneyError
 
 
@@ -21,6 +23,8 @@ def run(main: Callable[[], Any]) -> None:
     # Hydra would print its own digest of an exception; we want the exception itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # A sweep's study is opened before Hydra makes the sweep's folder.
+    OmegaConf.register_new_resolver("existing_folder", _existing_folder, replace=True)
     try:
         main()
     except SeqjourneyError as error:
@@ -39,7 +43,6 @@ def to_plain(cfg: Any) -> dict[str, Any]:
     Raises:
         ConfigError: a required value is missing or an interpolation has no value.
     """
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
@@ -85,6 +88,11 @@ def command_line() -> str:
     script = Path(sys.argv[0])
     words = [f"{script.parent.name}/{script.name}", *sys.argv[1:]]
     return shlex.join(["python", *words])
+
+
+def _existing_folder(path: str) -> str:
+    Path(path).mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _stop(message: str, status: int) -> None:

@@ -72,10 +72,15 @@ class NumericCode(nn.Module):
 
 
 class GapCode(nn.Module):
-    """A span of time in microseconds, on a logarithmic grid that needs no fitting."""
+    """A span of time in microseconds, on a logarithmic grid that needs no fitting.
 
-    def __init__(self) -> None:
+    Spans beyond the longest that training could show count as that: the grid's later bins have
+    weights that nothing ever taught.
+    """
+
+    def __init__(self, longest_us: int):
         super().__init__()
+        self.longest_us = longest_us
         low, high = (math.log1p(seconds) for seconds in _GAP_GRID_S)
         step = (high - low) / (_GAP_KNOTS - 1)
         self.bins = PiecewiseLinear([low + step * knot for knot in range(_GAP_KNOTS)])
@@ -84,7 +89,7 @@ class GapCode(nn.Module):
 
     def forward(self, gap_us: Tensor) -> Tensor:
         """(...,) int64 -> (..., size)."""
-        seconds = gap_us.clamp(min=0).to(torch.float64) / 1e6
+        seconds = gap_us.clamp(min=0, max=self.longest_us).to(torch.float64) / 1e6
         logged = torch.log1p(seconds).to(torch.float32)
         return torch.cat([(logged * self.scale - 1.0).unsqueeze(-1), self.bins(logged)], dim=-1)
 
@@ -113,13 +118,16 @@ class RecentCounts(nn.Module):
     """How many of the known events lie within an hour, a day, a week, ... before a cutoff.
 
     Attention averages, so a count is the one thing that it cannot read off the events itself.
+    Windows that reach back beyond the data at the first training cutoff are left out: there they
+    would have counted less than they say.
     """
 
     windows_us: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, longest_us: int):
         super().__init__()
         windows = [round(days * DAY_US) for days in _COUNT_WINDOWS_DAYS]
+        windows = [window for window in windows if window <= longest_us]
         self.register_buffer("windows_us", torch.tensor(windows, dtype=torch.int64))
         self.size = len(windows) + 1
 
@@ -145,8 +153,9 @@ class EventEmbedding(nn.Module):
         self.numbers = nn.ModuleList(
             NumericCode(s.mean, s.std, s.edges) for s in tokenizer.scales.values()
         )
-        self.gap, self.recency, self.span = GapCode(), GapCode(), GapCode()
-        self.counts = RecentCounts()
+        longest = tokenizer.longest_history_us
+        self.gap, self.recency, self.span = GapCode(longest), GapCode(longest), GapCode(longest)
+        self.counts = RecentCounts(tokenizer.shortest_history_us)
         self.event_calendar = CalendarCode(tokenizer.event_cycles)
         self.snapshot_calendar = CalendarCode(tokenizer.snapshot_cycles)
         numbers = sum(code.size for code in self.numbers)  # type: ignore[misc]

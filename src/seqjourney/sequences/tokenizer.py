@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class Tokenizer:
     label_only_events: tuple[str, ...]
     event_cycles: tuple[str, ...]
     snapshot_cycles: tuple[str, ...]
+    shortest_history_us: int = 365 * DAY_US
+    """From the first event to the first training cutoff: longer look-backs were cut short there."""
+    longest_history_us: int = 3 * 365 * DAY_US
+    """From the first event to the last training cutoff: no longer span was ever seen."""
 
     @property
     def categorical_fields(self) -> tuple[str, ...]:
@@ -81,10 +86,11 @@ class Tokenizer:
                 field: NumericScale(s["mean"], s["std"], tuple(s["edges"]))
                 for field, s in content["scales"].items()
             }
-            rest = {
+            rest: dict[str, Any] = {
                 key: tuple(content[key])
                 for key in ("label_only_events", "event_cycles", "snapshot_cycles")
             }
+            rest |= {key: content[key] for key in ("shortest_history_us", "longest_history_us")}
             return cls(
                 content["fitted_until"],
                 content["fitted_tokens"],
@@ -133,11 +139,13 @@ def fit_tokenizer(
     counts = [np.zeros(len(store.dictionaries[f]) + 1, np.int64) for f in store.categorical_fields]
     moments = [np.zeros(3) for _ in store.numeric_fields]  # n, sum, sum of squares
     samples: list[list[np.ndarray]] = [[] for _ in store.numeric_fields]
-    total, times = 0, []
+    total, times, first_us = 0, [], until_us
     stride = max(1, len(store.times) // _SAMPLE)
     for rows, known in known_before(store, until_us):
         total += int(known.sum())
-        times.append(store.times[rows, 0][known][::stride])
+        happened = store.times[rows, 0][known]
+        first_us = min(first_us, int(happened.min(initial=until_us)))
+        times.append(happened[::stride])
         for position, count in enumerate(counts):
             codes = store.categorical[rows, position][known]
             count += np.bincount(codes % len(count), minlength=len(count))
@@ -166,6 +174,8 @@ def fit_tokenizer(
         label_only_events=tuple(label_only_events),
         event_cycles=covered_cycles(np.concatenate(times)),
         snapshot_cycles=covered_cycles(np.asarray(cutoffs_us, np.int64)),
+        shortest_history_us=max(0, min(cutoffs_us, default=until_us) - first_us),
+        longest_history_us=until_us - first_us,
     )
 
 
