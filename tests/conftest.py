@@ -1,0 +1,69 @@
+"""Fixtures that all tests share: one small log, prepared once, and the data of its task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, settings
+from small_logs import ALL_COLUMNS, data_config, raw_events, small_task, write_csv
+
+from seqjourney.config import DataConfig, TaskConfig
+from seqjourney.sequences.task_data import TaskData
+
+# The same examples on every machine: a red test is a bug here, not a lucky draw there.
+settings.register_profile(
+    "seqjourney",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("seqjourney")
+
+
+@dataclass(frozen=True)
+class SmallLog:
+    """A raw export and what `prepare` made of it."""
+
+    raw: pd.DataFrame
+    config: DataConfig
+    task: TaskConfig
+    prepared: Path
+
+
+@pytest.fixture(scope="session")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> SmallLog:
+    """120 customers, 1,800 events, all optional columns; prepared, never to be changed."""
+    from seqjourney.commands.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("small_log")
+    raw = raw_events()
+    config = data_config(write_csv(raw, folder / "events.csv"), **ALL_COLUMNS)
+    task = small_task()
+    prepared = prepare(config, folder / "processed", [task], progress=False)
+    return SmallLog(raw, config, task, prepared)
+
+
+@pytest.fixture
+def small_data(small_log: SmallLog, tmp_path: Path) -> Iterator[TaskData]:
+    """The small task's data, opened from disk."""
+    from seqjourney.events.engine import connect
+    from seqjourney.sequences.cutting import load_task_data
+
+    with connect(tmp_path) as backend:
+        yield load_task_data(backend, small_log.prepared, small_log.task)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of public data sets; tests that need one skip where it is absent."""
+    place = os.environ.get("SEQJOURNEY_DATA")
+    if place is None or not Path(place).expanduser().is_dir():
+        pytest.skip("SEQJOURNEY_DATA does not name a folder with the public data sets")
+    return Path(place).expanduser()
