@@ -1,1 +1,38 @@
-"""TODO header."""
+"""The opponents of every network, with the same interface and the same predictions file.
+
+Two rules need no learning; logistic regression and gradient boosting learn from point-in-time
+features, a few hundred numbers that say what was known of a customer at a cutoff.
+Read `feature_spec.py`, `feature_queries.py`, `features.py`, then `rules.py`, `logistic.py` and
+`boosting.py`; `build` turns a configuration into a baseline.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from seqjourney.config import BaseRateConfig, LightGBMConfig, LogisticConfig, RecencyConfig
+from seqjourney.sequences.task_data import Predictor
+
+# Named, not imported: a rule should not wait for LightGBM.
+BASELINES = {
+    "base_rate": "rules:BaseRate",
+    "recency": "rules:Recency",
+    "logistic": "logistic:Logistic",
+    "lightgbm": "boosting:LightGBM",
+}
+
+
+def baseline_class(kind: str) -> type[Predictor]:
+    """Return the class of a baseline, for `load` or to build it."""
+    module, name = BASELINES[kind].split(":")
+    found: type[Predictor] = getattr(import_module(f"seqjourney.baselines.{module}"), name)
+    return found
+
+
+def build(config: BaseRateConfig | RecencyConfig | LogisticConfig | LightGBMConfig) -> Predictor:
+    """Return an unfitted baseline."""
+    chosen = baseline_class(config.kind)
+    return chosen(config)  # type: ignore[call-arg]
+
+
+__all__ = ["BASELINES", "baseline_class", "build"]
