@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seqjourney import cli
@@ -18,7 +19,14 @@ def main(cfg: DictConfig) -> None:
         parse(TaskConfig, cli.to_plain(hydra.compose("train", [f"task={name}"]))["task"], name)
         for name in data.tasks
     ]
-    prepare(data, Path(cfg.processed), tasks)
+    # Each task of a data config has an experiment of the same name.
+    chosen = HydraConfig.get().runtime.choices["data"]
+    following = (
+        f"experiment={data.tasks[0]}"
+        if data.tasks
+        else f"data={chosen} data.name={data.name} 'task.target=[...]'"
+    )
+    prepare(data, Path(cfg.processed), tasks, following=following)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ def main(cfg: DictConfig) -> float:
     from seqjourney.commands.train import train
     from seqjourney.config import Config, parse
 
-    run = train(parse(Config, cli.to_plain(cfg), "configuration"))
+    settings = cli.to_plain(cli.take_prepared_data(cfg))
+    run = train(parse(Config, settings, "configuration"))
     return run.validation["average_precision"]
 
 

@@ -53,25 +53,41 @@ def to_plain(cfg: Any) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+def take_prepared_data(cfg: Any) -> Any:
+    """Fill in the data config of a table that was prepared from the command line.
+
+    Who has run `prepare.py data=table data.name=mine data.path=...` need not repeat the columns:
+    `data=table data.name=mine` finds them in the prepared folder's manifest.
+    """
+    from seqjourney.events.log import read_manifest
+
+    missing = OmegaConf.missing_keys(cfg.data)
+    prepared = Path(cfg.processed) / cfg.data.name
+    if missing and (prepared / "manifest.json").exists():
+        cfg = OmegaConf.merge(cfg, {"data": read_manifest(prepared)["config"]})
+    return cfg
+
+
 def say(*lines: str) -> None:
     """Print lines for the user; paths and tables included."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     for line in lines:
         console.print(line)
 
 
-def table(title: str, columns: Mapping[str, str], rows: Sequence[tuple[str, ...]]) -> None:
+def table(columns: Mapping[str, str], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table; `columns` maps headings to `left` or `right`."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    drawn = Table(box=None, pad_edge=False)
     for heading, side in columns.items():
         drawn.add_column(heading, justify="right" if side == "right" else "left")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(escape, row))
     Console(highlight=False).print(drawn)
 
 

@@ -16,7 +16,12 @@ from seqjourney.sequences.store import write_store
 
 
 def prepare(
-    data: DataConfig, processed: Path, tasks: Sequence[TaskConfig] = (), *, progress: bool = True
+    data: DataConfig,
+    processed: Path,
+    tasks: Sequence[TaskConfig] = (),
+    *,
+    progress: bool = True,
+    following: str = "data=table data.name=... task.target=[...]",
 ) -> Path:
     """Prepare a data set; the old one stays until the new one is whole.
 
@@ -25,6 +30,7 @@ def prepare(
         processed: folder of all prepared data; ours is `processed/<data.name>`.
         tasks: tasks whose snapshots and tokenizer are cut now.
         progress: show what is being done.
+        following: how `train` is told of this data, for the closing line.
 
     Returns:
         The prepared folder: `manifest.json`, `events/`, `store/`, `tasks/<task>/`, and
@@ -56,12 +62,10 @@ def prepare(
     _report(manifest)
     if cut:
         columns = {"task": "left", "split": "left", "snapshots": "right", "base rate": "right"}
-        table("", columns, cut)
+        table(columns, cut)
     say(
         f"Prepared data: {shown(prepared)}",
-        f"Next: python scripts/train.py data={data.name} task=... model=gru"
-        if not tasks
-        else "Next: python scripts/train.py -m experiment=... model=recency,lightgbm,gru",
+        f"Next: python scripts/train.py -m {following} model=recency,logistic,lightgbm,gru",
     )
     return prepared
 
@@ -74,9 +78,5 @@ def _report(manifest: dict[str, Any]) -> None:
     lines += [("  duplicates of an event id", rows["duplicates"])] if rows["duplicates"] else []
     lines += [("  merged into another event", rows["merged"])] if rows["merged"] else []
     lines += [("events", rows["events"]), ("customers", manifest["customers"])]
-    span = f"{manifest['first'][:16]} to {manifest['last'][:16]} UTC"
-    table(
-        f"{manifest['name']}: {span}",
-        {"": "left", "count": "right"},
-        [(name, f"{count:,}") for name, count in lines],
-    )
+    say(f"{manifest['name']}: {manifest['first'][:16]} to {manifest['last'][:16]} UTC")
+    table({"": "left", "count": "right"}, [(name, f"{count:,}") for name, count in lines])
