@@ -7,6 +7,7 @@ measured on the same bootstrap replicates of its split's customers.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,12 +143,15 @@ def _slices(predictions: TaskPredictions) -> list[tuple[str, str, np.ndarray]]:
     out = []
     for column in predictions.slices:
         values = predictions.snapshots[column].astype(str).to_numpy()
-        # Largest first: alphabetical order would put "10-20" before "2-10".
-        names, counts = np.unique(values, return_counts=True)
-        for name in names[np.argsort(-counts, kind="stable")]:
+        for name in sorted(np.unique(values), key=_natural):
             out.append((column.removeprefix(SLICE_PREFIX), str(name),
                         np.flatnonzero(values == name)))  # fmt: skip
     return out
+
+
+def _natural(name: str) -> tuple[list[int], str]:
+    """Order by the numbers in a name: alphabetical order would put "10-20" before "2-10"."""
+    return [int(digits) for digits in re.findall(r"\d+", name)], name
 
 
 def _cutoffs(predictions: TaskPredictions) -> list[tuple[str, np.ndarray]]:

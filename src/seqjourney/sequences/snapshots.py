@@ -8,7 +8,7 @@ engine does all cutoffs at once. Time rules: an event is known at a cutoff when
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,20 @@ from seqjourney.events.cleaning import UTC_MICROSECONDS
 
 SPLITS = ("train", "validation", "test")
 _MOST_DERIVED_CUTOFFS = 40
+_HISTORY_BANDS = (
+    (1, "0 to 1 events"),
+    (3, "2 to 3 events"),
+    (10, "4 to 10 events"),
+    (30, "11 to 30 events"),
+    (np.inf, "31 events or more"),
+)
+_RECENCY_BANDS_DAYS = (
+    (7, "0 to 7 days ago"),
+    (30, "8 to 30 days ago"),
+    (90, "31 to 90 days ago"),
+    (180, "91 to 180 days ago"),
+    (np.inf, "181 days ago or more"),
+)
 
 
 def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskConfig:
@@ -201,19 +215,17 @@ def _eligible(
             excluded[str(split)][reason] = int(count)
         left |= mask
     chosen = frame[~left].reset_index(drop=True)
-    chosen["slice_history"] = _bands(chosen["end"], [1, 3, 10, 30], "{} events")
+    chosen["slice_history"] = _bands(chosen["end"], _HISTORY_BANDS)
     recency = (chosen["cutoff"] - chosen["last_token"]).dt.total_seconds() / 86400
-    chosen["slice_recency"] = _bands(recency.fillna(np.inf), [7, 30, 90, 180], "{} days ago")
+    chosen["slice_recency"] = _bands(recency.fillna(np.inf), _RECENCY_BANDS_DAYS)
     return chosen.drop(columns=["last_counting", "last_token", "ruled_out", "held_out"]), excluded
 
 
-def _bands(values: pd.Series, edges: list[int], label: str) -> pd.Series:
-    names = [f"up to {edges[0]}"]
-    names += [f"over {low}, up to {high}" for low, high in itertools.pairwise(edges)]
-    names.append(f"over {edges[-1]}")
+def _bands(values: pd.Series, bands: Sequence[tuple[float, str]]) -> pd.Series:
+    """Name the first band whose upper edge, included, a value does not exceed."""
+    edges, names = zip(*bands, strict=True)
     return pd.Series(
-        [label.format(names[i]) for i in np.searchsorted(edges, values.to_numpy(float))],
-        dtype="string",
+        np.array(names)[np.searchsorted(edges, values.to_numpy(float))], dtype="string"
     )
 
 

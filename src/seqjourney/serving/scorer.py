@@ -105,9 +105,9 @@ def load_predictor(folder: Path, kind: str) -> Any:
         from seqjourney.models.network import NetworkPredictor
 
         return NetworkPredictor.load(folder)
-    from seqjourney.baselines import load as load_baseline
+    from seqjourney.baselines import baseline_class
 
-    return load_baseline(folder)
+    return baseline_class(kind).load(folder)
 
 
 class _Scripted:
