@@ -53,10 +53,10 @@ def evaluate(
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
     paths = [Path(run) for run in runs]
     frames = [read_predictions(path) for path in paths]
+    about = _descriptions(paths)
     for path, frame in zip(paths, frames, strict=True):
         check_predictions(frame, _horizon(path))
     tasks = join_runs(frames)
-    about = _descriptions(paths)
     metrics = {
         "data": {
             "title": title,
