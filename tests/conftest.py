@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
-from small_logs import ALL_COLUMNS, data_config, raw_events, small_task, write_csv
 
 from seqjourney.config import DataConfig, TaskConfig
 from seqjourney.sequences.task_data import TaskData
+from small_logs import ALL_COLUMNS, data_config, raw_events, small_task, write_csv
 
 # The same examples on every machine: a red test is a bug here, not a lucky draw there.
 settings.register_profile(

@@ -100,7 +100,8 @@ def as_table(log: pd.DataFrame) -> ibis.Table:
     """Give a clean log to an in-memory engine whose own time zone must not matter."""
     backend = ibis.duckdb.connect(threads=1)
     backend.raw_sql("SET TimeZone = 'America/New_York'")
-    return backend.create_table("log", pa.Table.from_pandas(log, preserve_index=False))
+    rows = ibis.memtable(pa.Table.from_pandas(log, preserve_index=False))
+    return backend.create_table("log", rows)
 
 
 def as_store(log: pd.DataFrame, label_only: tuple[str, ...] = ()) -> SequenceStore:

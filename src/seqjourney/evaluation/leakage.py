@@ -2,8 +2,8 @@
 
 `check_task_data` looks at what a model is about to be given: split windows, snapshot ends, the
 tokenizer, and fields that give the answer away. `check_future_blind` looks at what a trained model
-does: every event after a cutoff is changed, and no score may move. `check_predictions` looks at a
-predictions file alone.
+does: every event after a cutoff is changed or removed, and no score may move. `check_predictions`
+looks at a predictions file alone.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def check_predictions(predictions: pd.DataFrame, horizon: timedelta | None) -> N
 
 
 def check_future_blind(predictor: Predictor, data: TaskData, customers: int = 200) -> float:
-    """Change every event after a cutoff and compare scores.
+    """Change or remove every event after a cutoff and compare scores.
 
     Args:
         predictor: a trained model.
@@ -205,20 +205,31 @@ def _sample(data: TaskData, rows: pd.DataFrame) -> TaskData:
 
 
 def _with_another_future(data: TaskData, cutoff: pd.Timestamp) -> TaskData:
-    """Return the same past with a different future: other times, names and numbers."""
+    """Return the same past with a different future.
+
+    Every second customer has none at all, so that counting over the whole history shows; the
+    others' events get other times, names and numbers.
+    """
     import ibis
 
-    later = data.store.times[:, 1] > round(cutoff.timestamp() * 1e6)
+    old = data.store
+    later = old.times[:, 1] > round(cutoff.timestamp() * 1e6)
+    customer = np.repeat(np.arange(len(old.customer_ids)), np.diff(old.offsets))
+    kept = ~later | (customer % 2 == 1)
+    counts = np.bincount(customer[kept], minlength=len(old.customer_ids))
+    moved = later[kept, None]
     store: SequenceStore = replace(
-        data.store,
-        times=np.where(later[:, None], data.store.times + 3 * DAY_US, data.store.times),
-        categorical=np.where(later[:, None], -1, data.store.categorical),
-        numeric=np.where(later[:, None], -7 * data.store.numeric + 1, data.store.numeric).astype(
-            np.float32
-        ),
+        old,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        times=old.times[kept] + np.where(moved, 3 * DAY_US, 0),
+        categorical=np.where(moved, -1, old.categorical[kept]).astype(np.int32),
+        numeric=np.where(moved, -7 * old.numeric[kept] + 1, old.numeric[kept]).astype(np.float32),
     )
     events = data.events
     if events is not None:
+        future = events.known_at > ibis.literal(cutoff.to_pydatetime())
+        ended = events.customer_id.isin(old.customer_ids[::2].tolist())
+        events = events.filter(~(future & ended))
         future = events.known_at > ibis.literal(cutoff.to_pydatetime())
         changed = {
             "timestamp": events.timestamp + ibis.interval(days=3),
