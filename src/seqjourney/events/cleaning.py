@@ -17,7 +17,7 @@ from seqjourney.errors import DataError
 
 UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 BUCKETS = "0123456789abcdef"
-_OFFSET = r"(?i)(z|[+-]\d{2}(:?\d{2})?)\s*$"
+_OFFSET = r"(?i)(z|utc|gmt|[+-]\d{2}(:?\d{2})?)\s*$"
 _TIME_OF_DAY = r"\d{1,2}:\d{2}"
 
 
@@ -39,14 +39,15 @@ def typed(rows: Any, config: DataConfig) -> Any:
     latest = config.latest or datetime.now(tz=UTC) + timedelta(days=1)
     timestamp = _moment(rows, "timestamp", config)
     known_at = _moment(rows, "known_at", config) if "known_at" in rows.columns else None
-    customer, event = _text(rows.customer_id), _text(rows.event)
+    customer, event = (_text(rows, field, config) for field in ("customer_id", "event"))
+    future = f"after {latest:%Y-%m-%d}" if config.latest else "in the future"
     problems: list[tuple[Any, str]] = [
         (customer.isnull(), "no customer id"),
         (event.isnull(), "no event name"),
-        (_text_or_self(rows.timestamp).isnull(), "no timestamp"),
+        (~_given(rows.timestamp), "no timestamp"),
         (timestamp.isnull(), "unreadable timestamp"),
         (timestamp < ibis.literal(config.earliest), f"timestamp before {config.earliest:%Y-%m-%d}"),
-        (timestamp > ibis.literal(latest), f"timestamp after {latest:%Y-%m-%d}"),
+        (timestamp > ibis.literal(latest), f"timestamp {future}"),
     ]
     columns: dict[str, Any] = {
         "source_row": rows.source_row,
@@ -60,23 +61,23 @@ def typed(rows: Any, config: DataConfig) -> Any:
     }
     if known_at is not None:
         problems += [
-            (rows.known_at.notnull() & known_at.isnull(), "unreadable known_at"),
-            (known_at > ibis.literal(latest), f"known_at after {latest:%Y-%m-%d}"),
+            (_given(rows.known_at) & known_at.isnull(), "unreadable known_at"),
+            (known_at > ibis.literal(latest), f"known_at {future}"),
         ]
     if "event_id" in rows.columns:
-        columns["event_id"] = _text(rows.event_id)
+        columns["event_id"] = _text(rows, "event_id", config)
         problems.append((columns["event_id"].isnull(), "no event id"))
     else:
         columns["event_id"] = rows.source_row
     columns["actor"] = event.isin(config.company_events).ifelse("company", "customer")
     for field in ("channel", *config.categorical):
         if field in rows.columns:
-            columns[field] = _text(rows[field])
+            columns[field] = _text(rows, field, config)
     for field in ("value", *config.numeric):
         if field in rows.columns:
-            columns[field] = _number(rows[field], field)
-            unreadable = columns[field].isnull() | columns[field].isnan() | columns[field].isinf()
-            problems.append((_text_or_self(rows[field]).notnull() & unreadable, f"bad '{field}'"))
+            columns[field] = _number(rows, field, config)
+            unreadable = columns[field].isnull() | columns[field].isinf()
+            problems.append((_given(rows[field]) & unreadable, f"bad '{field}'"))
     columns["problem"] = ibis.cases(*problems)
     columns["bucket"] = customer.hexdigest("md5").left(1)
     return rows.select(**columns)
@@ -84,41 +85,58 @@ def typed(rows: Any, config: DataConfig) -> Any:
 
 def time_offsets(rows: Any) -> Any:
     """Count text times with and without a UTC offset (dates alone count for neither)."""
-    if not rows.timestamp.type().is_string():
+    columns = [rows[c] for c in ("timestamp", "known_at") if c in rows.columns]
+    texts = [column for column in columns if column.type().is_string()]
+    if not texts:
         return None
-    clock = rows.timestamp.re_search(_TIME_OF_DAY)
-    offset = rows.timestamp.re_search(_OFFSET)
-    return rows.aggregate(with_offset=(clock & offset).sum(), without=(clock & ~offset).sum())
+    clocks = [(text.re_search(_TIME_OF_DAY), text.re_search(_OFFSET)) for text in texts]
+    return rows.aggregate(
+        with_offset=sum((clock & offset).sum().fill_null(0) for clock, offset in clocks),
+        without=sum((clock & ~offset).sum().fill_null(0) for clock, offset in clocks),
+    )
 
 
-def _text(column: Any) -> Any:
-    """Names and ids: text without surrounding blanks; an empty one is missing."""
+def _theirs(field: str, config: DataConfig) -> str:
+    """Name a column as the user's file does, for messages."""
+    key = "customer" if field == "customer_id" else field
+    core = key in ("customer", "timestamp", "event", "known_at", "event_id", "channel", "value")
+    return (getattr(config, key) if core else None) or field
+
+
+def _given(column: Any) -> Any:
+    """Whether a cell holds anything; NaN is how data frames write a missing number."""
     kind = column.type()
+    if kind.is_floating():
+        return column.notnull() & ~column.isnan()
+    return (column.strip().nullif("") if kind.is_string() else column).notnull()
+
+
+def _text(rows: Any, field: str, config: DataConfig) -> Any:
+    """Names and ids: text without surrounding blanks; an empty one is missing."""
+    column, kind = rows[field], rows[field].type()
     if kind.is_nested() or kind.is_binary():
-        raise DataError(f"column '{column.get_name()}' is {kind}; a name or an id must be text.")
+        name = _theirs(field, config)
+        raise DataError(f"column '{name}' is {kind}; a name or an id must be text.")
     if kind.is_floating():  # pandas turns a nullable integer id into 12345.0
         whole = column.try_cast("int64")
-        column = (whole.cast("float64") == column).ifelse(
-            whole.cast("string"), column.cast("string")
-        )
+        text = (whole.cast("float64") == column).ifelse(whole.cast("string"), column.cast("string"))
+        column = _given(column).ifelse(text, ibis.null("string"))
     return column.cast("string").strip().nullif("")
 
 
-def _text_or_self(column: Any) -> Any:
-    return _text(column) if column.type().is_string() else column
-
-
-def _number(column: Any, field: str) -> Any:
-    kind = column.type()
+def _number(rows: Any, field: str, config: DataConfig) -> Any:
+    column, kind = rows[field], rows[field].type()
     if not (kind.is_numeric() or kind.is_string() or kind.is_boolean()):
-        raise DataError(f"column '{field}' is {kind}, not a number; declare it as categorical.")
+        name = _theirs(field, config)
+        raise DataError(f"column '{name}' is {kind}, not a number; declare it as categorical.")
     number = column.nullif("") if kind.is_string() else column
-    return number.try_cast("float64")
+    number = number.try_cast("float64")
+    return number.isnan().ifelse(ibis.null("float64"), number)
 
 
 def _moment(rows: Any, column: str, config: DataConfig) -> Any:
     """Read a time column as UTC microseconds; what cannot be read becomes null."""
-    values = rows[column]
+    values, name = rows[column], _theirs(column, config)
     kind = values.type()
     if kind.is_timestamp() or kind.is_date():
         return values.cast(UTC_MICROSECONDS)
@@ -127,7 +145,7 @@ def _moment(rows: Any, column: str, config: DataConfig) -> Any:
     if kind.is_numeric() or (kind.is_string() and config.timestamp_unit is not None):
         if config.timestamp_unit is None:
             raise DataError(
-                f"column '{column}' holds numbers ({kind}); say what they count since 1970 with "
+                f"column '{name}' holds numbers ({kind}); say what they count since 1970 with "
                 "data.timestamp_unit=s, ms or us."
             )
         scale = {"s": 1e6, "ms": 1e3, "us": 1.0}[config.timestamp_unit]
@@ -136,4 +154,4 @@ def _moment(rows: Any, column: str, config: DataConfig) -> Any:
         number = (number.abs() * scale < 9e18).ifelse(number, ibis.null("float64"))
         epoch = ibis.literal(datetime(1970, 1, 1, tzinfo=UTC)).cast(UTC_MICROSECONDS)
         return epoch + (number * scale).round().cast("int64").as_interval("us")
-    raise DataError(f"column '{column}' is {kind}; a time must be text, a number or a timestamp.")
+    raise DataError(f"column '{name}' is {kind}; a time must be text, a number or a timestamp.")

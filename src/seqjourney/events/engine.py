@@ -51,15 +51,17 @@ def connect(
     except duckdb.OutOfMemoryException as error:
         raise DataError(
             f"the engine needs more than data.memory_limit={memory_limit} or the disk under "
-            f"{scratch} is full; raise the limit or free disk space. ({_first_line(error)})"
+            f"{scratch} is full; raise the limit or free disk space. ({explain(error)})"
         ) from error
     except (duckdb.InvalidInputException, duckdb.IOException, duckdb.CatalogException) as error:
         if "No space left on device" in str(error):
             raise
-        raise DataError(f"the engine stopped: {_first_line(error)}") from error
+        raise DataError(f"the engine stopped: {explain(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    """Return what a person needs of an engine's message, without its hints about SQL."""
+def explain(error: BaseException) -> str:
+    """Return what a person needs of an engine's message: the file, not its hints about SQL."""
+    file = re.search(r"^\s*file = (.+)$", str(error), re.MULTILINE)
     text = re.split(r"\n\s*(?:Possible|File|LINE|\n)", str(error))[0]
-    return " ".join(text.split())
+    text = re.sub(r"(Original Line: .{60}).*", r"\1 ...", text)
+    return (f"{file[1]}: " if file else "") + " ".join(text.split())

@@ -91,8 +91,11 @@ def read_event_log(backend: Any, prepared: Path) -> Any:
         DataError: there is none, or some of its files are gone.
     """
     files = sorted((prepared / "events").glob("bucket=*/*.parquet"))
-    if not files:
-        raise DataError(f"{prepared} holds no event log; run scripts/prepare.py first.")
+    if len(files) != len(BUCKETS):
+        raise DataError(
+            f"{prepared} holds {len(files)} of the {len(BUCKETS)} files of an event log; "
+            "run scripts/prepare.py again."
+        )
     return backend.read_parquet([str(file) for file in files], hive_partitioning=False)
 
 
@@ -113,7 +116,7 @@ def read_manifest(prepared: Path) -> dict[str, Any]:
             f"{prepared} is not prepared. Run: python scripts/prepare.py data={prepared.name}"
         )
     manifest = read_json(prepared / "manifest.json")
-    if manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"{prepared} was written by another version; run prepare again.")
     return manifest
 
@@ -151,7 +154,7 @@ def _inspect(backend: Any, source: Source, rows: Any, config: DataConfig) -> dic
         mix = backend.execute(offsets).iloc[0]
         if (mix > 0).all():
             raise DataError(
-                f"column '{config.timestamp}' of {where} mixes time zones: "
+                f"{where} mixes time zones: "
                 f"{int(mix['with_offset']):,} times have a UTC offset and {int(mix['without']):,} "
                 "have none. Say how to read the latter, for example data.timezone=UTC."
             )

@@ -78,7 +78,7 @@ def _fetch(folder: Path) -> Path:
         workbook.rename(workbook.with_suffix(".unverified"))
         raise DataError(
             f"{workbook} was fetched but its SHA-256 is {found}, not {WORKBOOK_SHA256}; "
-            f"it was renamed to *.unverified. Check it; to use it anyway, name it in data.path."
+            "it was renamed to *.unverified. Check it; to use it anyway, rename it back to .xlsx."
         )
     return workbook
 

@@ -10,6 +10,7 @@ import ibis
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
+from seqjourney.events.engine import explain
 from seqjourney.events.sources import Source
 
 CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
@@ -59,12 +60,21 @@ def read_files(backend: Any, files: tuple[Path, ...]) -> Any:
     names = [str(file) for file in files]
     try:
         if _kind(files[0]) == "csv":
-            # Types are decided by what a column is declared to be, not guessed from a sample.
-            return backend.read_csv(names, all_varchar=True, union_by_name=True, header=True)
-        return backend.read_parquet(names, union_by_name=True)
+            # Neither types nor quotes are guessed from a sample: types follow from what a column
+            # is declared to be, and the first quoted name may stand in the last row.
+            options = {"all_varchar": True, "union_by_name": True, "header": True}
+            rows = backend.read_csv(names, quote='"', escape='"', **options)
+        else:
+            rows = backend.read_parquet(names, union_by_name=True)
     except Exception as error:  # the engine raises several kinds; each means an unreadable file
         shown = names[0] if len(names) == 1 else f"one of {len(names)} files from {names[0]} on"
-        raise DataError(f"{shown} cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{shown} cannot be read: {explain(error)}") from error
+    if len(rows.columns) == 1 and any(mark in rows.columns[0] for mark in ",;\t|"):
+        raise DataError(
+            f"{names[0]} cannot be split into columns: some rows have more or fewer fields than "
+            f"the header '{rows.columns[0]}'. Mend them and try again."
+        )
+    return rows
 
 
 def map_columns(rows: Any, config: DataConfig, where: str) -> Any:
