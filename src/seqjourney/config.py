@@ -14,11 +14,21 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from seqjourney.errors import ConfigError
 
+_MOST_NAMED = 30  # in a message
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -46,6 +56,15 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0
 Moment = Annotated[datetime, BeforeValidator(_utc)]
 
 
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"no such time zone.{nearest(value, available_timezones())}")
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -68,7 +87,7 @@ class DataConfig(_Strict):
     """Column with the time at which the event happened."""
     timestamp_unit: Literal["s", "ms", "us"] | None = None
     """Unit of numeric times since 1970-01-01 UTC; required when the column is numeric."""
-    timezone: str | None = None
+    timezone: Zone | None = None
     """Zone of times that carry no offset. Unset means UTC, and mixing both kinds is an error."""
     event: str | None = None
     """Column with the event's name; leave out when `event_name` names all of them."""
@@ -116,10 +135,11 @@ class DataConfig(_Strict):
         fields = (*self.categorical, *self.numeric)
         taken = {"customer_id", "timestamp", "known_at", "event", "event_id", "actor", "bucket"}
         taken |= {"channel", "value", "source_row", "problem"}
+        lower = [field.lower() for field in fields]  # the engine's columns know no case
         for field in fields:
-            if field in taken:
+            if field.lower() in taken:
                 raise ValueError(f"field '{field}' has the name of a core column; use its own key")
-            if fields.count(field) > 1:
+            if lower.count(field.lower()) > 1:
                 raise ValueError(f"field '{field}' is declared twice")
         return self
 
@@ -142,23 +162,34 @@ class CutoffRange(_Strict):
     end: Moment
     every: Duration
 
+    @model_validator(mode="after")
+    def _check_order(self) -> CutoffRange:
+        if self.end < self.start:
+            raise ValueError(
+                f"end {self.end:%Y-%m-%d %H:%M} lies before start {self.start:%Y-%m-%d %H:%M}"
+            )
+        return self
+
     def moments(self) -> tuple[datetime, ...]:
         """Return the cutoffs, ascending."""
         count = (self.end - self.start) // self.every
         return tuple(self.start + step * self.every for step in range(count + 1))
 
 
+Moments = Annotated[tuple[Moment, ...], Field(min_length=1)]
+
+
 class Cutoffs(_Strict):
     """The cutoffs of the three splits; every list ascending, no label windows overlapping."""
 
-    train: CutoffRange | tuple[Moment, ...]
-    validation: CutoffRange | tuple[Moment, ...]
-    test: CutoffRange | tuple[Moment, ...]
+    train: CutoffRange | Moments
+    validation: CutoffRange | Moments
+    test: CutoffRange | Moments
 
     def of(self, split: str) -> tuple[datetime, ...]:
         """Return the cutoffs of a split (train, validation, test), ascending."""
         chosen: CutoffRange | tuple[datetime, ...] = getattr(self, split)
-        return chosen.moments() if isinstance(chosen, CutoffRange) else tuple(sorted(chosen))
+        return chosen.moments() if isinstance(chosen, CutoffRange) else tuple(sorted(set(chosen)))
 
 
 class TaskConfig(_Strict):
@@ -330,7 +361,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest known word, or a list of the known ones."""
     known = sorted(known)
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" Did you mean '{match[0]}'?" if match else f" Known: {', '.join(known)}."
+    if match:
+        return f" Did you mean '{match[0]}'?"
+    shown = [name if len(name) <= 60 else name[:57] + "..." for name in known[:_MOST_NAMED]]
+    more = f" and {len(known) - len(shown):,} more" if len(known) > len(shown) else ""
+    return f" Known: {', '.join(shown)}{more}."
 
 
 def parse(schema: type[Model], values: Mapping[str, Any], where: str) -> Model:
