@@ -4,21 +4,28 @@ A `.partial` left behind by a killed process is removed by the next one that wri
 A full disk becomes one clear message, and nothing half-written stays.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjourney.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block succeeds."""
-    partial = folder.with_name(folder.name + ".partial")
+    partial, old = (folder.with_name(folder.name + end) for end in (".partial", ".old"))
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # killed in the instant between the two renames of `swap_folder`
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -84,5 +91,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing.") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise DataError(f"{path} is not valid JSON ({error}); write it again.") from None
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a small Parquet table that we wrote.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+    except (ValueError, OSError) as error:  # Arrow's errors are kinds of these
+        raise DataError(f"{path} is damaged ({error}); write it again.") from None

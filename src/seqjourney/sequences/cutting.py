@@ -11,12 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from seqjourney.config import TaskConfig, parse
 from seqjourney.errors import DataError
 from seqjourney.events.log import digest, read_event_log, read_manifest
-from seqjourney.files import read_json, replacing_folder, write_json
+from seqjourney.files import read_json, read_parquet, replacing_folder, write_json
 from seqjourney.sequences.snapshots import cut_snapshots, resolve_cutoffs
 from seqjourney.sequences.store import open_store
 from seqjourney.sequences.task_data import TaskData
@@ -42,10 +40,10 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
     folder = prepared / "tasks" / task.name
     wanted = digest([FORMAT, manifest["fingerprint"], task.model_dump(mode="json")])
     described = read_json(folder / "task.json") if (folder / "task.json").exists() else {}
-    if described.get("fingerprint") != wanted:
+    if not isinstance(described, dict) or described.get("fingerprint") != wanted:
         cut_task(events, prepared, task, wanted)
         described = read_json(folder / "task.json")
-    snapshots = pd.read_parquet(folder / "snapshots.parquet")
+    snapshots = read_parquet(folder / "snapshots.parquet")
     if len(snapshots) != described["snapshots"]:
         raise DataError(f"{folder / 'snapshots.parquet'} was changed; delete {folder}, run again.")
     resolved = parse(TaskConfig, described["task"], str(folder / "task.json"))

@@ -14,24 +14,30 @@ missing, `times.npy` (N, 2) int64 microseconds UTC as `[timestamp, known_at]`,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
 from seqjourney.errors import DataError
-from seqjourney.files import read_json, write_json
+from seqjourney.files import read_json, read_parquet, write_json
 
 ORDER = ("customer_id", "known_at", "timestamp", "event_id")
 _BATCH_ROWS = 500_000
 _HEADER_BYTES = 128  # of an .npy file; an array without values cannot be mapped
-_ARRAYS = {"categorical": np.int32, "numeric": np.float32, "times": np.int64, "offsets": np.int64}
+_META = {"categorical_fields", "numeric_fields", "dictionaries", "bytes"}
+_ARRAYS: dict[str, type] = {
+    "categorical": np.int32,
+    "numeric": np.float32,
+    "times": np.int64,
+    "offsets": np.int64,
+}
 
 
 @dataclass(frozen=True)
@@ -66,36 +72,33 @@ def write_store(parts: Sequence[Any], config: DataConfig, folder: Path) -> None:
     folder.mkdir(parents=True)
     backend = parts[0].get_backend()
     categorical, numeric = store_fields(config, parts[0].columns)
-    parts = [p.mutate(token=~p.event.isin(config.label_only_events)) for p in parts]
-    tokens = [part.filter(part.token) for part in parts]
+    # An empty list of names would make Ibis fold the mask into a constant that it cannot sum.
+    names = config.label_only_events or ("",)  # no event has an empty name
+    is_token = [part.event.notin(names) for part in parts]
+    tokens = [part.filter(mask) for part, mask in zip(parts, is_token, strict=True)]
     dictionaries = {field: _categories(tokens, field) for field in categorical}
     # Customers of label-only events alone have no tokens but may have labels: they get a place.
     customers = pa.concat_tables(
         backend.to_pyarrow(
-            part.group_by("customer_id").aggregate(tokens=part.token.sum()).order_by("customer_id")
+            part.group_by("customer_id").aggregate(tokens=mask.sum()).order_by("customer_id")
         )
-        for part in parts
+        for part, mask in zip(parts, is_token, strict=True)
     )
     offsets = np.zeros(len(customers) + 1, np.int64)
     np.cumsum(customers["tokens"].to_numpy(), out=offsets[1:])
     events = int(offsets[-1])
-    arrays = {
-        "categorical": _allocate(folder / "categorical.npy", (events, len(categorical)), np.int32),
-        "numeric": _allocate(folder / "numeric.npy", (events, len(numeric)), np.float32),
-        "times": _allocate(folder / "times.npy", (events, 2), np.int64),
-    }
-    row = 0
-    for part in tokens:
-        ordered = part.order_by(*ORDER).select("timestamp", "known_at", *categorical, *numeric)
-        for batch in backend.to_pyarrow_batches(ordered, chunk_size=_BATCH_ROWS):
-            out = {name: array[row : row + len(batch)] for name, array in arrays.items()}
-            encode_batch(batch, categorical, numeric, dictionaries, out)
-            row += len(batch)
-    for name, array in arrays.items():
-        if isinstance(array, np.memmap):
-            array.flush()
-        else:
-            np.save(folder / f"{name}.npy", array)
+    widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
+    with ExitStack() as stack:
+        # Written, not mapped: a full disk then is an error to explain, not a bus error.
+        files = {
+            name: stack.enter_context(_begin_array(folder / f"{name}.npy", (events, width)))
+            for name, width in widths.items()
+        }
+        for part in tokens:
+            ordered = part.order_by(*ORDER).select("timestamp", "known_at", *categorical, *numeric)
+            for batch in backend.to_pyarrow_batches(ordered, chunk_size=_BATCH_ROWS):
+                for name, values in _encode(batch, categorical, numeric, dictionaries).items():
+                    files[name].write(values.tobytes())
     np.save(folder / "offsets.npy", offsets)
     pq.write_table(customers.select(["customer_id"]), folder / "customers.parquet")
     write_json(
@@ -120,20 +123,27 @@ def _categories(parts: Sequence[Any], field: str) -> list[str]:
     return sorted(found)
 
 
-def _allocate(path: Path, shape: tuple[int, int], dtype: type) -> np.ndarray:
-    if 0 in shape:
-        return np.zeros(shape, dtype)  # an empty file cannot be mapped
-    return np.lib.format.open_memmap(path, "w+", dtype, shape)
+def _begin_array(path: Path, shape: tuple[int, int]) -> BinaryIO:
+    """Open an .npy file whose rows follow in order."""
+    file = path.open("wb")
+    kind = np.lib.format.dtype_to_descr(np.dtype(_ARRAYS[path.stem]))
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": kind, "fortran_order": False, "shape": shape}
+    )
+    return file
 
 
-def encode_batch(
+def _encode(
     batch: pa.RecordBatch,
     categorical: Sequence[str],
     numeric: Sequence[str],
     dictionaries: dict[str, list[str]],
-    out: dict[str, np.ndarray],
-) -> None:
-    """Write one Arrow batch into slices of the store's arrays."""
+) -> dict[str, np.ndarray]:
+    """Turn one Arrow batch into rows of the store's arrays."""
+    widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
+    out: dict[str, np.ndarray] = {
+        name: np.empty((len(batch), n), _ARRAYS[name]) for name, n in widths.items()
+    }
     for position, field in enumerate(categorical):
         codes = pc.index_in(batch[field], value_set=pa.array(dictionaries[field], pa.string()))
         out["categorical"][:, position] = codes.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -141,6 +151,7 @@ def encode_batch(
         out["numeric"][:, position] = batch[field].to_numpy(zero_copy_only=False)
     for position, field in enumerate(("timestamp", "known_at")):
         out["times"][:, position] = batch[field].cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return out
 
 
 def open_store(folder: Path) -> SequenceStore:
@@ -150,6 +161,8 @@ def open_store(folder: Path) -> SequenceStore:
         DataError: a file is missing, truncated or of another store.
     """
     meta = read_json(folder / "store.json")
+    if not isinstance(meta, dict) or not meta.keys() >= _META:
+        raise DataError(f"{folder / 'store.json'} is not a store's; run scripts/prepare.py again.")
     arrays: dict[str, np.ndarray] = {}
     for name, dtype in _ARRAYS.items():
         path = folder / f"{name}.npy"
@@ -163,7 +176,9 @@ def open_store(folder: Path) -> SequenceStore:
         if mapped.dtype != dtype:
             raise DataError(f"{path} holds {mapped.dtype}, not {np.dtype(dtype)}; prepare again.")
         arrays[name] = mapped
-    ids = pd.read_parquet(folder / "customers.parquet")["customer_id"].to_numpy(dtype=object)
+    ids = read_parquet(folder / "customers.parquet")["customer_id"].to_numpy(dtype=object)
+    if len(ids) + 1 != len(arrays["offsets"]):
+        raise DataError(f"{folder / 'customers.parquet'} is of another store; prepare again.")
     return SequenceStore(
         customer_ids=ids,
         categorical_fields=tuple(meta["categorical_fields"]),

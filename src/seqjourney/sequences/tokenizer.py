@@ -98,13 +98,17 @@ class Tokenizer:
                 scales,
                 **rest,
             )
-        except (KeyError, TypeError) as error:
-            raise DataError(f"not a tokenizer of this version (missing {error}).") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"not a tokenizer of this version ({error!r}).") from None
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
         """Read a saved tokenizer."""
-        return cls.from_dict(read_json(path))
+        content = read_json(path)
+        try:
+            return cls.from_dict(content)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
 
 def signed_log(values: np.ndarray) -> np.ndarray:
@@ -139,21 +143,22 @@ def fit_tokenizer(
     counts = [np.zeros(len(store.dictionaries[f]) + 1, np.int64) for f in store.categorical_fields]
     moments = [np.zeros(3) for _ in store.numeric_fields]  # n, sum, sum of squares
     samples: list[list[np.ndarray]] = [[] for _ in store.numeric_fields]
+    # Every `stride`-th known token: which ones must not depend on how many come later.
+    stride = max(1, sum(int(known.sum()) for _, known in known_before(store, until_us)) // _SAMPLE)
     total, times, first_us = 0, [], until_us
-    stride = max(1, len(store.times) // _SAMPLE)
     for rows, known in known_before(store, until_us):
-        total += int(known.sum())
         happened = store.times[rows, 0][known]
         first_us = min(first_us, int(happened.min(initial=until_us)))
-        times.append(happened[::stride])
+        times.append(happened[-total % stride :: stride])
+        total += len(happened)
         for position, count in enumerate(counts):
             codes = store.categorical[rows, position][known]
             count += np.bincount(codes % len(count), minlength=len(count))
         for position, moment in enumerate(moments):
             values = signed_log(store.numeric[rows, position][known].astype(np.float64))
             values = values[np.isfinite(values)]
+            samples[position].append(values[-int(moment[0]) % stride :: stride])
             moment += len(values), values.sum(), (values**2).sum()
-            samples[position].append(values[::stride])
     end = datetime.fromtimestamp(until_us / 1e6, UTC).isoformat()
     if total == 0:
         raise DataError(f"no event was known by {end}, the end of training; use later cutoffs.")
