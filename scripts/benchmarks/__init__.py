@@ -1,0 +1,1 @@
+"""Speed and quality, measured: each script writes `results/NAME.json` and `NAME.md`."""

@@ -1,0 +1,58 @@
+"""Every benchmark stays alive: its quick run writes the contract and spares committed results."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
+FIGURES = {
+    "prepare": {"ratio_to_bare_duckdb"},
+    "training": {
+        "gemm_share_gru",
+        "gemm_share_transformer",
+        "snapshot_token_speedup_gru",
+        "snapshot_token_speedup_transformer",
+    },
+}
+
+
+def run(name: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def committed() -> dict[str, str]:
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (BENCHMARKS / "results").glob("*.*")
+    }
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_quick_run_writes_the_contract_and_spares_committed_results(
+    name: str, tmp_path: Path
+) -> None:
+    before = committed()
+    done = run(name, "--quick", "--output", str(tmp_path / "out"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+    assert set(result) == {"command", "revision", "machine", "seconds", "figures", "rows"}
+    assert result["command"].startswith(f"python scripts/benchmarks/{name}.py --quick")
+    assert set(result["figures"]) == FIGURES[name]
+    for figure in result["figures"].values():
+        assert set(figure) == {"value", "low", "high", "unit"}
+        assert 0 < figure["low"] <= figure["value"] <= figure["high"]
+    assert result["rows"] and result["machine"]["threads"] >= 1
+    text = (tmp_path / "out" / f"{name}.md").read_text()
+    assert all(f"| {figure} |" in text for figure in FIGURES[name])
+    assert committed() == before
+
+
+def test_a_quick_run_refuses_the_folder_of_committed_results(tmp_path: Path) -> None:
+    done = run("prepare", "--quick", "--output", str(BENCHMARKS / "results"), folder=tmp_path)
+    assert done.returncode == 2
+    assert "never writes to the committed results" in done.stderr

@@ -1,0 +1,80 @@
+"""The operations that the training benchmark calls useful, against PyTorch's own counter."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from seqjourney.config import TransformerConfig
+from seqjourney.models.model import JourneyModel
+from seqjourney.sequences.batching import Batch
+from seqjourney.sequences.tokenizer import Tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
+training = pytest.importorskip("training")
+
+WINDOWS, EVENTS, SNAPSHOTS = 3, 7, 4
+
+
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_dict(
+        {
+            "fitted_until": "2020-01-01",
+            "fitted_tokens": 1,
+            "vocabulary": {"event": ["a", "b"]},
+            "scales": {"value": {"mean": 0.0, "std": 1.0, "edges": (0.0, 1.0, 2.0)}},
+            "label_only_events": (),
+            "event_cycles": ("day",),
+            "snapshot_cycles": (),
+        }
+    )
+
+
+def full_batch() -> Batch:
+    """A batch without padding whose snapshots know everything."""
+    asked = (WINDOWS, SNAPSHOTS)
+    return Batch(
+        categorical=torch.full((WINDOWS, EVENTS, 1), 3),
+        numeric=torch.ones(WINDOWS, EVENTS, 1),
+        times=torch.arange(EVENTS).expand(WINDOWS, EVENTS) * 1_000_000,
+        ends=torch.full(asked, EVENTS),
+        cutoffs=torch.full(asked, 10_000_000),
+        labels=torch.zeros(asked),
+        weights=torch.ones(asked),
+        rows=torch.arange(WINDOWS * SNAPSHOTS).reshape(asked),
+    )
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_useful_operations_of_a_transformer_lie_just_below_those_that_run(layers: int) -> None:
+    config = TransformerConfig(kind="transformer", name="t", width=32, layers=layers, dropout=0.0)
+    model = JourneyModel(config, tokenizer(), 0.5)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        counter = FlopCounterMode(display=False)
+        with counter:
+            model(*full_batch().inputs)
+    useful = training.forward_flops(model, config, full_batch())
+    # What runs beyond the useful: the upper half of causal attention, small against the rest here.
+    assert 0.9 * counter.get_total_flops() < useful <= counter.get_total_flops()
+
+
+def test_windows_of_single_snapshots_ask_each_once() -> None:
+    class Data:
+        class store:
+            offsets = np.array([0, 10, 700])
+
+        class snapshots(dict):
+            pass
+
+    import pandas as pd
+
+    data = Data()
+    data.snapshots = pd.DataFrame({"customer_index": [0, 1, 1], "end": [4, 0, 600]})
+    windows = training.single_windows(data, context=512)
+    assert len(windows) == 3
+    assert np.diff(windows.bounds).tolist() == [1, 1, 1]
+    assert windows.first_token.tolist() == [0, 10, 10 + 256]
+    assert windows.lengths.tolist() == [4, 0, 600 - 256]
