@@ -18,6 +18,7 @@ from seqjourney.errors import DataError
 UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 BUCKETS = "0123456789abcdef"
 _OFFSET = r"(?i)(z|utc|gmt|[+-]\d{2}(:?\d{2})?)\s*$"
+_NO_SECONDS = r"(?i)([t ]\d{1,2}:\d{2})\s*(z|[+-]\d{2}(?::?\d{2})?)$"
 _TIME_OF_DAY = r"\d{1,2}:\d{2}"
 
 
@@ -141,7 +142,10 @@ def _moment(rows: Any, column: str, config: DataConfig) -> Any:
     if kind.is_timestamp() or kind.is_date():
         return values.cast(UTC_MICROSECONDS)
     if kind.is_string() and config.timestamp_unit is None:
-        return values.strip().try_cast(UTC_MICROSECONDS)
+        text = values.strip()
+        # The engine wants seconds before an offset; ISO 8601 (and Java) may leave them out.
+        padded = text.re_replace(_NO_SECONDS, r"\1:00\2")
+        return ibis.coalesce(*(t.try_cast(UTC_MICROSECONDS) for t in (text, padded)))
     if kind.is_numeric() or (kind.is_string() and config.timestamp_unit is not None):
         if config.timestamp_unit is None:
             raise DataError(

@@ -62,6 +62,6 @@ def connect(
 def explain(error: BaseException) -> str:
     """Return what a person needs of an engine's message: the file, not its hints about SQL."""
     file = re.search(r"^\s*file = (.+)$", str(error), re.MULTILINE)
-    text = re.split(r"\n\s*(?:Possible|File|LINE|\n)", str(error))[0]
+    text = re.split(r"\n\s*(?:Possible|File|file =|LINE)", str(error))[0]
     text = re.sub(r"(Original Line: .{60}).*", r"\1 ...", text)
     return (f"{file[1]}: " if file else "") + " ".join(text.split())

@@ -122,6 +122,11 @@ def _map_lines(lines: Any) -> Any:
 
 def _combine_lines(lines: Any) -> Any:
     """One event per invoice: net value, number of lines, number of pieces."""
+    declared = {}  # fields that the config does not name are not here
+    if "quantity" in lines.columns:
+        declared["quantity"] = lines.quantity.sum()
+    if "country" in lines.columns:
+        declared["country"] = lines.country.min()
     return lines.group_by("customer_id", "event_id", "event").aggregate(
         source_row=lines.source_row.min(),
         timestamp=lines.timestamp.min(),
@@ -130,6 +135,5 @@ def _combine_lines(lines: Any) -> Any:
         bucket=lines.bucket.min(),
         value=lines.value.sum(),
         lines=lines.count().cast("float64"),
-        quantity=lines.quantity.sum(),
-        country=lines.country.min(),
+        **declared,
     )

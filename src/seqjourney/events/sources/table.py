@@ -57,15 +57,20 @@ def _kind(file: Path) -> str | None:
 
 def read_files(backend: Any, files: tuple[Path, ...]) -> Any:
     """Open files of one kind as one lazy Ibis table; CSV columns all as text."""
+    import duckdb
+
     names = [str(file) for file in files]
     try:
         if _kind(files[0]) == "csv":
-            # Neither types nor quotes are guessed from a sample: types follow from what a column
-            # is declared to be, and the first quoted name may stand in the last row.
-            options = {"all_varchar": True, "union_by_name": True, "header": True}
-            rows = backend.read_csv(names, quote='"', escape='"', **options)
+            # Only the delimiter is guessed from a sample. Types follow from what a column is
+            # declared to be, the first quoted name may stand in the last row, and rows that do
+            # not look like the others must not be skipped as titles or comments.
+            dialect = {"header": True, "skip": 0, "comment": "", "quote": '"', "escape": '"'}
+            rows = backend.read_csv(names, all_varchar=True, union_by_name=True, **dialect)
         else:
             rows = backend.read_parquet(names, union_by_name=True)
+    except duckdb.OutOfMemoryException:
+        raise  # not the file's fault; `engine.connect` explains it
     except Exception as error:  # the engine raises several kinds; each means an unreadable file
         shown = names[0] if len(names) == 1 else f"one of {len(names)} files from {names[0]} on"
         raise DataError(f"{shown} cannot be read: {explain(error)}") from error
