@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from seqjourney.config import DataConfig, TaskConfig
 from seqjourney.sequences.task_data import TaskData
 from small_logs import ALL_COLUMNS, data_config, raw_events, small_task, write_csv
+
+CONFIGS = Path(__file__).parent.parent / "configs"
 
 # The same examples on every machine: a red test is a bug here, not a lucky draw there.
 settings.register_profile(
@@ -67,3 +70,31 @@ def real_data() -> Path:
     if place is None or not Path(place).expanduser().is_dir():
         pytest.skip("SEQJOURNEY_DATA does not name a folder with the public data sets")
     return Path(place).expanduser()
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., dict[str, Any]]:
+    """Compose a command's configuration from `configs/` as the command line does."""
+    from hydra import compose, initialize_config_dir
+
+    from seqjourney.cli import to_plain
+
+    def plain(name: str, *overrides: str) -> dict[str, Any]:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return to_plain(compose(name, list(overrides)))
+
+    return plain
+
+
+@pytest.fixture(scope="session")
+def retail_prepared(
+    real_data: Path, compose: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Online Retail, prepared once with its own config; skips where the data are absent."""
+    from seqjourney.commands.prepare import prepare
+    from seqjourney.config import parse
+
+    if not (real_data / "online_retail").is_dir():
+        pytest.skip("no online_retail under SEQJOURNEY_DATA")
+    config = parse(DataConfig, compose("prepare", "data=online_retail")["data"], "online_retail")
+    return prepare(config, tmp_path_factory.mktemp("retail"), progress=False)
