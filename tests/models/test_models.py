@@ -177,7 +177,7 @@ def test_snapshots_do_not_influence_each_other(model: JourneyModel):
         tokenizer(scales={}),
         tokenizer(event_cycles=(), snapshot_cycles=()),
         tokenizer(scales={}, event_cycles=(), snapshot_cycles=(), vocabulary={"event": []}),
-        tokenizer(shortest_history_us=0, longest_history_us=0),
+        tokenizer(history_us=0),
     ],
     ids=["no numbers", "no cycles", "one field, no words", "no history before training"],
 )

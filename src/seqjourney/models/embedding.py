@@ -21,7 +21,6 @@ DAY_US = 86_400_000_000
 _CYCLE_DAYS = {"day": 1.0, "week": 7.0, "year": 365.2425}
 _GAP_GRID_S = (60.0, 3 * 365.25 * 86400.0)
 _GAP_KNOTS = 20
-_COUNT_WINDOWS_DAYS = (1 / 24, 1 / 4, 1.0, 7.0, 30.0, 90.0, 180.0, 365.0)
 
 
 class PiecewiseLinear(nn.Module):
@@ -114,33 +113,6 @@ class CalendarCode(nn.Module):
         return torch.cat(waves, dim=-1)
 
 
-class RecentCounts(nn.Module):
-    """How many of the known events lie within an hour, a day, a week, ... before a cutoff.
-
-    Attention averages, so a count is the one thing that it cannot read off the events itself.
-    Windows that reach back beyond the data at the first training cutoff are left out: there they
-    would have counted less than they say.
-    """
-
-    windows_us: Tensor
-
-    def __init__(self, longest_us: int):
-        super().__init__()
-        windows = [round(days * DAY_US) for days in _COUNT_WINDOWS_DAYS]
-        windows = [window for window in windows if window <= longest_us]
-        self.register_buffer("windows_us", torch.tensor(windows, dtype=torch.int64))
-        self.size = len(windows) + 1
-
-    def forward(self, times: Tensor, ends: Tensor, cutoffs: Tensor) -> Tensor:
-        """(B, T), (B, S), (B, S) int64 -> (B, S, size): log counts, the first one of all."""
-        known = torch.arange(times.size(1), device=times.device) < ends.unsqueeze(-1)
-        ages = cutoffs.unsqueeze(-1) - times.unsqueeze(1)  # (B, S, T)
-        counts = [ends]
-        for window in self.windows_us.unbind():
-            counts.append(((ages <= window) & known).sum(-1))
-        return torch.log1p(torch.stack(counts, dim=-1).to(torch.float32)) / 3.0
-
-
 class EventEmbedding(nn.Module):
     """Events and snapshot tokens as vectors of one width."""
 
@@ -153,16 +125,14 @@ class EventEmbedding(nn.Module):
         self.numbers = nn.ModuleList(
             NumericCode(s.mean, s.std, s.edges) for s in tokenizer.scales.values()
         )
-        longest = tokenizer.longest_history_us
-        self.gap, self.recency, self.span = GapCode(longest), GapCode(longest), GapCode(longest)
-        self.counts = RecentCounts(tokenizer.shortest_history_us)
+        self.history_us = tokenizer.history_us
+        self.gap, self.recency, self.span = (GapCode(self.history_us) for _ in range(3))
         self.event_calendar = CalendarCode(tokenizer.event_cycles)
         self.snapshot_calendar = CalendarCode(tokenizer.snapshot_cycles)
         numbers = sum(code.size for code in self.numbers)  # type: ignore[misc]
         self.project_event = nn.Linear(numbers + self.gap.size + self.event_calendar.size, width)
         self.project_snapshot = nn.Linear(
-            self.recency.size + self.span.size + self.counts.size + self.snapshot_calendar.size,
-            width,
+            self.recency.size + self.span.size + self.snapshot_calendar.size + 1, width
         )
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -183,18 +153,21 @@ class EventEmbedding(nn.Module):
     def snapshots(self, times: Tensor, ends: Tensor, cutoffs: Tensor) -> Tensor:
         """What a snapshot token knows besides the events: (B, T), (B, S), (B, S) -> (B, S, D).
 
-        The time since the last event and since the first one in the window, how many there were
-        lately, and the calendar at the cutoff.
+        The time since the last event and since the first one in the window, the calendar at
+        the cutoff, and how many events there were lately: attention averages and cannot count.
         """
         last = times.gather(1, (ends - 1).clamp(min=0))  # (B, S)
         known = ends > 0
         never = torch.full_like(cutoffs, 4 * 365 * 86_400_000_000)  # beyond the grid's end
         recency = torch.where(known, cutoffs - last, never)
         span = torch.where(known, cutoffs - times[:, :1], torch.zeros_like(cutoffs))
+        ages = cutoffs.unsqueeze(-1) - times.unsqueeze(1)  # (B, S, T)
+        order = torch.arange(times.size(1), device=times.device)
+        lately = ((order < ends.unsqueeze(-1)) & (ages <= self.history_us)).sum(-1)
         codes = [
             self.recency(recency),
             self.span(span),
-            self.counts(times, ends, cutoffs),
             self.snapshot_calendar(cutoffs),
+            torch.log1p(lately.to(torch.float32)).unsqueeze(-1) / 3.0,
         ]
         return self.dropout(self.norm(self.project_snapshot(torch.cat(codes, dim=-1))))

@@ -24,7 +24,11 @@ class Member(nn.Module):
         self.backbone: nn.Module
         if isinstance(config, TransformerConfig):
             self.backbone = TransformerBackbone(
-                config.width, config.layers, config.heads, config.dropout
+                config.width,
+                config.layers,
+                config.heads,
+                config.dropout,
+                tokenizer.history_us,
             )
         else:
             self.backbone = GRUBackbone(config.width, config.layers, config.dropout)

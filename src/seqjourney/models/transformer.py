@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_SHORTEST_DAYS, _LONGEST_DAYS = 1 / 24, 2 * 365.0
+# Periods of rotation, as shares of the training history. The slowest turns by less than a right
+# angle over all of it, so that it orders times; faster ones than this only fitted noise.
+_SLOWEST, _FASTEST = 4.0, 1 / 64
+DAY_US = 86_400_000_000
 
 
 class RotaryTime(nn.Module):
@@ -23,17 +26,16 @@ class RotaryTime(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, head_width: int):
+    def __init__(self, head_width: int, history_us: int):
         super().__init__()
-        periods = torch.logspace(
-            math.log10(_SHORTEST_DAYS), math.log10(_LONGEST_DAYS), head_width // 2
-        )
+        days = max(history_us, 1) / DAY_US
+        periods = days * torch.logspace(math.log10(_FASTEST), math.log10(_SLOWEST), head_width // 2)
         self.register_buffer("frequencies", 2.0 * math.pi / periods, persistent=False)
 
     def forward(self, days: Tensor) -> Tensor:
         """(B, T) float64 days -> (B, 1, T, head_width / 2)."""
         turns = days.unsqueeze(-1) * self.frequencies.to(torch.float64)
-        # Reduced in float64: float32 has no digits left for a year at an hour's frequency.
+        # Reduced in float64: float32 has few digits left for many turns.
         return torch.remainder(turns, 2.0 * math.pi).to(torch.float32).unsqueeze(1)
 
 
@@ -49,7 +51,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
-        self.heads, self.rate = heads, dropout
+        self.heads = heads
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -78,26 +80,23 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm_attention(events)).chunk(3, dim=-1)
         keys, values = rotate(self._split(k), event_angles), self._split(v)
         queries = rotate(self._split(q), event_angles)
-        rate = self.rate if self.training else 0.0
-        attended = F.scaled_dot_product_attention(
-            queries, keys, values, is_causal=True, dropout_p=rate
-        )
+        # No dropout on attention: with a handful of events it would drop half of the history.
+        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         asked = self.qkv(self.norm_attention(snapshots)).chunk(3, dim=-1)[0]
         asked = rotate(self._split(asked), snapshot_angles)
-        answered = F.scaled_dot_product_attention(
-            asked, keys, values, attn_mask=visible, dropout_p=rate
-        )
+        answered = F.scaled_dot_product_attention(asked, keys, values, attn_mask=visible)
         return self._finish(events, attended), self._finish(snapshots, answered)
 
 
 class TransformerBackbone(nn.Module):
     """Stack of blocks over both streams."""
 
-    def __init__(self, width: int, layers: int, heads: int, dropout: float):
+    def __init__(self, width: int, layers: int, heads: int, dropout: float, history_us: int):
         super().__init__()
+        self.history_us = history_us
         self.start = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.rotary = RotaryTime(width // heads)
+        self.rotary = RotaryTime(width // heads, history_us)
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -111,9 +110,12 @@ class TransformerBackbone(nn.Module):
         event_angles = self.rotary(days.to(torch.float64) / day_us)
         snapshot_angles = self.rotary((cutoffs - origin).to(torch.float64) / day_us)
         x = torch.cat([self.start.to(events.dtype).expand(batch, 1, width), events], dim=1)
-        # With the start token in front, a snapshot that knows `end` events sees 1 + end keys.
-        keys = torch.arange(length + 1, device=ends.device)
-        visible = (keys <= ends.unsqueeze(-1)).unsqueeze(1)  # (B, 1, S, 1 + T)
+        # A snapshot sees the start token and the events that it knows, but none from further back
+        # than training could show: attention would meet distances that nothing taught it.
+        keys = torch.arange(length, device=ends.device)
+        recent = cutoffs.unsqueeze(-1) - times.unsqueeze(1) <= self.history_us  # (B, S, T)
+        seen = (keys < ends.unsqueeze(-1)) & recent
+        visible = F.pad(seen, [1, 0], value=1.0).unsqueeze(1)  # (B, 1, S, 1 + T)
         query = snapshots
         for block in self.blocks:
             x, query = block(x, query, event_angles, snapshot_angles, visible)

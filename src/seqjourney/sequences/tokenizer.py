@@ -46,10 +46,8 @@ class Tokenizer:
     label_only_events: tuple[str, ...]
     event_cycles: tuple[str, ...]
     snapshot_cycles: tuple[str, ...]
-    shortest_history_us: int = 365 * DAY_US
-    """From the first event to the first training cutoff: longer look-backs were cut short there."""
-    longest_history_us: int = 3 * 365 * DAY_US
-    """From the first event to the last training cutoff: no longer span was ever seen."""
+    history_us: int = 365 * DAY_US
+    """From the first event to the last training cutoff: no longer span was ever shown."""
 
     @property
     def categorical_fields(self) -> tuple[str, ...]:
@@ -90,7 +88,7 @@ class Tokenizer:
                 key: tuple(content[key])
                 for key in ("label_only_events", "event_cycles", "snapshot_cycles")
             }
-            rest |= {key: content[key] for key in ("shortest_history_us", "longest_history_us")}
+            rest["history_us"] = content["history_us"]
             return cls(
                 content["fitted_until"],
                 content["fitted_tokens"],
@@ -179,8 +177,7 @@ def fit_tokenizer(
         label_only_events=tuple(label_only_events),
         event_cycles=covered_cycles(np.concatenate(times)),
         snapshot_cycles=covered_cycles(np.asarray(cutoffs_us, np.int64)),
-        shortest_history_us=max(0, min(cutoffs_us, default=until_us) - first_us),
-        longest_history_us=until_us - first_us,
+        history_us=until_us - first_us,
     )
 
 
