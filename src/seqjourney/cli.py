@@ -30,7 +30,7 @@ def run(main: Callable[[], Any]) -> None:
     except SeqjourneyError as error:
         _stop(str(error), 2)
     except KeyboardInterrupt:
-        _stop("interrupted; nothing half-written stays.", 130)
+        _stop("interrupted.", 130)
     except Exception as error:
         if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
             _stop(_explain_hydra(error), 2)

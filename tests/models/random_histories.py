@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from small_logs import as_store, small_task
 from torch import Tensor
 
 from seqjourney.config import GRUConfig, NetworkConfig, TransformerConfig, parse
 from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import DAY_US, NumericScale, Tokenizer
+from small_logs import as_store, small_task
 
 START_US = 1_672_531_200_000_000  # 2023-01-01
 EVENTS = ("visit", "click", "purchase", "mail")

@@ -63,7 +63,9 @@ def train(config: Config) -> Run:
             data = load_task_data(backend, config.prepared, config.task)
             run = _train(config, data, folder, partial, started)
     except BaseException:
-        if not (partial / "checkpoints" / "latest.ckpt").exists():
+        if (partial / "checkpoints" / "latest.ckpt").exists():
+            say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
+        else:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,12 @@ class NetworkPredictor:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-        from seqjourney.models.training import MONITOR, JourneyTraining, RandomState
+        from seqjourney.models.training import (
+            MONITOR,
+            JourneyTraining,
+            RandomState,
+            ResumableCheckpoint,
+        )
         from seqjourney.sequences.datamodule import JourneyDataModule
 
         if trainer.threads is not None:
@@ -76,14 +82,8 @@ class NetworkPredictor:
             save_weights_only=True,
             enable_version_counter=False,
         )
-        latest = ModelCheckpoint(
-            checkpoints,
-            filename="latest",
-            every_n_train_steps=trainer.checkpoint_every_steps,
-            save_on_train_epoch_end=False,
-            save_on_exception=True,
-            enable_version_counter=False,
-        )
+        resumable = checkpoints / "latest.ckpt"
+        latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
         stop = EarlyStopping(MONITOR, mode="max", patience=trainer.patience)
         with _quiet():
             lightning = pl.Trainer(
@@ -104,22 +104,20 @@ class NetworkPredictor:
                 enable_progress_bar=trainer.progress,
                 enable_model_summary=False,
             )
-            resumable = checkpoints / "latest.ckpt"
-            lightning.fit(
-                training,
-                datamodule=JourneyDataModule(
-                    data,
-                    context=self.config.context,
-                    batch_tokens=self.config.batch_tokens,
-                    seed=seed,
-                    workers=trainer.workers,
-                ),
-                ckpt_path=str(resumable) if trainer.resume and resumable.exists() else None,
-                weights_only=False,
-            )
-        if lightning.interrupted:
-            raise KeyboardInterrupt
-        if best.best_model_score is None:
+            with _interruptible():
+                lightning.fit(
+                    training,
+                    datamodule=JourneyDataModule(
+                        data,
+                        context=self.config.context,
+                        batch_tokens=self.config.batch_tokens,
+                        seed=seed,
+                        workers=trainer.workers,
+                    ),
+                    ckpt_path=str(resumable) if trainer.resume and resumable.exists() else None,
+                    weights_only=False,
+                )
+        if not best.best_model_path:
             raise DataError("training ended before its first validation; raise the limits.")
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         prefix = "averaged.module."
@@ -130,8 +128,8 @@ class NetworkPredictor:
         }
         self.model.load_state_dict(weights)
         self.model.eval().cpu()
-        self.validation_score_ = float(best.best_model_score)
-        self.chosen_ = {"epochs": lightning.current_epoch, "steps": lightning.global_step}
+        self.validation_score_ = state[MONITOR]
+        self.chosen_ = {"epochs": state["epoch"] + 1, "steps": state["global_step"]}
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
@@ -235,6 +233,16 @@ def _progress(trainer: TrainerConfig) -> list[Any]:
     from pytorch_lightning.callbacks import RichProgressBar
 
     return [RichProgressBar(leave=False)] if trainer.progress else []
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl+C stay an interruption: Lightning makes it an exit and goes deaf to further ones."""
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import BinaryAveragePrecision
 
 from seqjourney.config import NetworkConfig
@@ -30,8 +32,8 @@ class JourneyTraining(pl.LightningModule):
     def __init__(self, model: JourneyModel, config: NetworkConfig):
         super().__init__()
         self.model = model
-        average = get_ema_multi_avg_fn(config.average_decay)
-        self.averaged = AveragedModel(model, multi_avg_fn=average)
+        # A function that processes of DDP can be given, unlike torch's own.
+        self.averaged = AveragedModel(model, multi_avg_fn=partial(follow, config.average_decay))
         self.averaged.requires_grad_(False)
         self._config = config
         self._precision = BinaryAveragePrecision()
@@ -43,8 +45,9 @@ class JourneyTraining(pl.LightningModule):
         # The sum over members keeps each one's gradient what it would be alone.
         return loss * len(self.model.members)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Follow the weights."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Let the average follow within the step: a checkpoint after it then holds both."""
+        super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.model)
 
     def on_validation_epoch_start(self) -> None:
@@ -60,6 +63,10 @@ class JourneyTraining(pl.LightningModule):
         loss = weighted_loss(logits, batch)
         self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
         self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the score beside the weights; of processes of DDP nothing else comes back."""
+        checkpoint[MONITOR] = float(self.trainer.callback_metrics.get(MONITOR, float("nan")))
 
     def configure_optimizers(self) -> Any:
         """AdamW, with decay on matrices only, and a linear warm-up."""
@@ -80,12 +87,44 @@ class JourneyTraining(pl.LightningModule):
         }
 
 
+@torch.no_grad()
+def follow(decay: float, averages: Any, weights: Any, _updates: Any) -> None:
+    """Move averages towards weights, in place."""
+    torch._foreach_lerp_(averages, weights, 1 - decay)
+
+
 def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Weighted mean binary cross-entropy; padded snapshots weigh nothing. (..., B, S) -> ()."""
     labels = batch.labels.expand_as(logits)
     losses = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
     weights = batch.weights.expand_as(losses)
     return (losses * weights).sum() / weights.sum()
+
+
+class ResumableCheckpoint(pl.Callback):
+    """Write all that a resume needs every so many steps, between two batches of an epoch.
+
+    Lightning goes on exactly from there only: at an epoch's last batch it would skip the
+    validation, and while a batch is being learned its data count as read. So an epoch of a single
+    batch leaves nothing to resume.
+    """
+
+    def __init__(self, path: Path, every_steps: int):
+        self._path, self._every_steps = path, every_steps
+        self._written_at = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count from the step that a resumed run starts at."""
+        self._written_at = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Write when it is time."""
+        due = trainer.global_step - self._written_at >= self._every_steps
+        if due and not trainer.is_last_batch:
+            trainer.save_checkpoint(self._path)
+            self._written_at = trainer.global_step
 
 
 class RandomState(pl.Callback):

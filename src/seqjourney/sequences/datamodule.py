@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -56,6 +57,8 @@ def window_loader(
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
+        # Loaders draw seeds for their workers; dropout's numbers must not depend on how often.
+        generator=torch.Generator().manual_seed(0),
     )
 
 
