@@ -197,11 +197,11 @@ class BucketBatchSampler:
     def _batches(self, epoch: int) -> list[np.ndarray]:
         if self._seed is None:  # evaluation: fixed order, every window exactly once
             order = np.argsort(self._size, kind="stable")
-            batches = np.split(order, self._bounds[1:-1])
+            batches = np.split(order, self._bounds)[1:-1]
             return batches[self._rank :: self._world]
         rng = np.random.default_rng([self._seed, epoch])
         order = np.argsort(self._size * rng.uniform(0.9, 1.1, len(self._size)), kind="stable")
-        batches = np.split(order, self._bounds[1:-1])
+        batches = np.split(order, self._bounds)[1:-1]
         batches = [batches[i] for i in rng.permutation(len(batches))]
         batches += batches[: -len(batches) % self._world]
         return batches[self._rank :: self._world]

@@ -203,6 +203,8 @@ def _scale(moment: np.ndarray, sample: np.ndarray) -> NumericScale:
     if n == 0:
         return NumericScale(0.0, 1.0, ())
     mean = total / n
-    std = float(np.sqrt(max(squares / n - mean**2, 0.0))) or 1.0
+    std = float(np.sqrt(max(squares / n - mean**2, 0.0)))
+    if std < 1e-6 * (1 + abs(mean)):  # one number only; what remains is rounding
+        std = 1.0
     edges = np.unique(np.quantile(sample, np.linspace(0, 1, _QUANTILES + 1)))
     return NumericScale(float(mean), std, tuple(float(edge) for edge in edges))
