@@ -1,0 +1,275 @@
+"""Snapshots are what a slow reader of the log with a calendar would write down."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqjourney.config import parse
+from seqjourney.errors import DataError
+from seqjourney.sequences.snapshots import SPLITS, cut_snapshots, resolve_cutoffs
+from small_logs import as_store, as_table, clean_log, raw_events, small_task
+
+DAY = pd.Timedelta(days=1)
+ORIGIN = pd.Timestamp("2023-01-01", tz="UTC")
+CUTOFFS = {
+    "train": ["2023-01-06", "2023-01-09"],
+    "validation": ["2023-01-14"],
+    "test": ["2023-01-20"],
+}
+HORIZON = timedelta(days=3)
+
+
+def small_log(rows) -> pd.DataFrame:
+    """Rows of (customer, happened, known later by, event), in days."""
+    log = pd.DataFrame(
+        {
+            "customer_id": [f"c{customer}" for customer, *_ in rows],
+            "event_id": [f"e{i:03d}" for i in range(len(rows))],
+            "timestamp": [ORIGIN + day * DAY for _, day, _, _ in rows],
+            "known_at": [ORIGIN + (day + late) * DAY for _, day, late, _ in rows],
+            "event": [event for *_, event in rows],
+        }
+    )
+    log["actor"] = np.where(log["event"] == "mail", "company", "customer")
+    return log.astype({"timestamp": "datetime64[us, UTC]", "known_at": "datetime64[us, UTC]"})
+
+
+def oracle(log: pd.DataFrame, task, label_only: tuple[str, ...]) -> pd.DataFrame:
+    """Every eligible snapshot, one customer and cutoff at a time."""
+    rows = []
+    rule = task.eligible
+    for customer, events in log.groupby("customer_id"):
+        for split in SPLITS:
+            for cutoff in map(pd.Timestamp, task.cutoffs.of(split)):
+                known = events[events["known_at"] <= cutoff]
+                if rule.events is None:
+                    own = known[(known["actor"] == "customer") & ~known["event"].isin(label_only)]
+                else:
+                    own = known[known["event"].isin(rule.events)]
+                if own.empty:
+                    continue
+                if rule.within and cutoff - own["timestamp"].max() > rule.within:
+                    continue
+                if known["event"].isin(rule.without).any():
+                    continue
+                inside = (events["timestamp"] > cutoff) & (
+                    events["timestamp"] <= cutoff + task.horizon
+                )
+                happened = events[inside]["event"].isin(task.target).any()
+                end = int((~known["event"].isin(label_only)).sum())
+                label = int(happened == (task.kind == "occurrence"))
+                rows.append((customer, cutoff, split, end, label))
+    return pd.DataFrame(rows, columns=["customer_id", "cutoff", "split", "end", "label"])
+
+
+# Quarter days make ties with cutoffs, window ends and `within` common.
+quarters = st.integers(0, 100).map(lambda q: q / 4)
+event_rows = st.tuples(
+    st.integers(0, 5),
+    quarters,
+    st.sampled_from([0, 0, 0, 0.25, 1, 2, 6]),
+    st.sampled_from(["visit", "buy", "mail", "won", "lost"]),
+)
+rules = st.fixed_dictionaries(
+    {},
+    optional={
+        "events": st.sampled_from([["visit"], ["buy", "visit"], ["mail"], ["won"]]),
+        "within": st.sampled_from(["1d", "2d", "12h"]),
+        "without": st.sampled_from([["buy"], ["lost"], ["won", "buy"]]),
+    },
+)
+
+
+@settings(max_examples=25)
+@given(
+    rows=st.lists(event_rows, min_size=10, max_size=80),
+    rule=rules,
+    kind=st.sampled_from(["occurrence", "absence"]),
+    target=st.sampled_from([["buy"], ["won", "lost"]]),
+)
+def test_snapshots_equal_a_slow_reading_of_the_log(rows, rule, kind, target):
+    every = [(9, 0, 0, e) for e in ("visit", "buy", "mail", "won", "lost")]
+    log = small_log([*rows, *every, *two_classes()])
+    label_only = ("won", "lost")
+    task = small_task(kind=kind, target=target, horizon=HORIZON, eligible=rule, cutoffs=CUTOFFS)
+    expected = oracle(log, task, label_only)
+    classes = expected.groupby("split")["label"].nunique().reindex(SPLITS, fill_value=0)
+    customers = np.array(sorted(log["customer_id"].unique()), dtype=object)
+    if (classes < 2).any():
+        with pytest.raises(DataError, match=r"no customer is eligible|all [\d,]+ \w+ snapshots"):
+            cut_snapshots(as_table(log), task, customers, label_only)
+        return
+    found, excluded = cut_snapshots(as_table(log), task, customers, label_only)
+    columns = list(expected.columns)
+    pd.testing.assert_frame_equal(
+        found[columns].sort_values(columns, ignore_index=True),
+        expected.sort_values(columns, ignore_index=True),
+        check_dtype=False,
+    )
+    assert (customers[found["customer_index"]] == found["customer_id"]).all()
+    # Those left out and those asked are together all who were known at all.
+    for split in SPLITS:
+        cutoffs = task.cutoffs.of(split)
+        known = sum(log[log["known_at"] <= c]["customer_id"].nunique() for c in cutoffs)
+        assert known == (found["split"] == split).sum() + sum(excluded[split].values())
+
+
+def two_classes() -> list:
+    """Customers 7 and 8 give every split both classes, whatever else is in the log."""
+    days = [5, 8, 13, 19]
+    return [(7, d, 0, "visit") for d in days] + [
+        (8, d + shift, 0, event) for d in days for shift, event in ((0, "visit"), (1.5, "buy"))
+    ]
+
+
+def cut(rows, **changes) -> pd.DataFrame:
+    log = small_log([*rows, *two_classes()])
+    label_only = changes.pop("label_only", ())
+    task = small_task(target=["buy"], horizon=HORIZON, cutoffs=CUTOFFS, **changes)
+    customers = np.array(sorted(log["customer_id"].unique()), dtype=object)
+    return cut_snapshots(as_table(log), task, customers, label_only)[0]
+
+
+def asked(snapshots: pd.DataFrame, customer: str, cutoff: str) -> pd.Series | None:
+    at = snapshots["cutoff"] == pd.Timestamp(cutoff, tz="UTC")
+    rows = snapshots[(snapshots["customer_id"] == customer) & at]
+    return None if rows.empty else rows.iloc[0]
+
+
+MICROSECOND = 1 / 86_400_000_000
+
+
+@pytest.mark.parametrize(
+    ("day", "end", "label"),
+    [
+        (5, 2, 0),  # at the cutoff: the past
+        (5 + MICROSECOND, 1, 1),  # a moment later: the label
+        (8, 1, 1),  # at the end of the window: still the label
+        (8 + MICROSECOND, 1, 0),  # beyond
+    ],
+)
+def test_the_event_at_the_cutoff_is_past_and_the_one_at_the_end_of_the_window_is_label(
+    day, end, label
+):
+    found = asked(cut([(1, 1, 0, "visit"), (1, day, 0, "buy")]), "c1", "2023-01-06")
+    assert (found["end"], found["label"]) == (end, label)
+
+
+def test_an_event_known_only_later_is_invisible_and_no_label_of_that_cutoff():
+    snapshots = cut([(1, 1, 0, "visit"), (1, 4, 3, "buy")])
+    first, second = (asked(snapshots, "c1", day) for day in ("2023-01-06", "2023-01-09"))
+    assert (first["end"], first["label"]) == (1, 0)
+    assert (second["end"], second["label"]) == (2, 0)
+
+
+def test_company_events_make_nobody_eligible_but_are_tokens():
+    snapshots = cut([(1, 1, 0, "mail"), (2, 1, 0, "mail"), (2, 2, 0, "visit")])
+    assert asked(snapshots, "c1", "2023-01-06") is None
+    assert asked(snapshots, "c2", "2023-01-06")["end"] == 2
+
+
+def test_label_only_events_are_no_tokens_and_make_nobody_eligible():
+    rows = [(1, 1, 0, "won"), (2, 1, 0, "won"), (2, 2, 0, "visit")]
+    snapshots = cut(rows, label_only=("won",))
+    assert asked(snapshots, "c1", "2023-01-06") is None
+    assert asked(snapshots, "c2", "2023-01-06")["end"] == 1
+
+
+def test_absence_is_the_opposite_of_occurrence():
+    rows = [(1, 1, 0, "visit"), (1, 6, 0, "buy"), (2, 1, 0, "visit")]
+    occurrence, absence = cut(rows), cut(rows, kind="absence")
+    assert (occurrence["label"] + absence["label"] == 1).all()
+    assert asked(absence, "c1", "2023-01-06")["label"] == 0
+    assert asked(absence, "c2", "2023-01-06")["label"] == 1
+
+
+def test_a_cutoff_named_twice_asks_once():
+    once = cut([(1, 1, 0, "visit")])
+    log = small_log([(1, 1, 0, "visit"), *two_classes()])
+    twice = {**CUTOFFS, "train": [*CUTOFFS["train"], CUTOFFS["train"][0]]}
+    task = small_task(target=["buy"], horizon=HORIZON, cutoffs=twice)
+    customers = np.array(sorted(log["customer_id"].unique()), dtype=object)
+    pd.testing.assert_frame_equal(cut_snapshots(as_table(log), task, customers)[0], once)
+
+
+def test_a_customer_with_one_event_is_asked_and_one_with_50000_as_well():
+    many = [(1, day, 0, "visit") for day in np.linspace(0, 24, 50_000)]
+    snapshots = cut([*many, (2, 1, 0, "visit")])
+    assert asked(snapshots, "c2", "2023-01-20")["end"] == 1
+    whole = asked(snapshots, "c1", "2023-01-20")["end"]
+    assert whole == sum(day <= 19 for _, day, *_ in many)
+
+
+def test_the_customer_holdout_is_disjoint_stable_and_of_the_asked_size():
+    log = clean_log(raw_events(customers=500, per_customer=8))
+    customers = as_store(log).customer_ids
+    task = small_task(customer_holdout=0.3)
+    found, excluded = cut_snapshots(as_table(log), task, customers)
+    testing = set(found["customer_id"][found["split"] == "test"])
+    training = set(found["customer_id"][found["split"] != "test"])
+    assert not testing & training
+    assert 0.22 < len(testing) / len(testing | training) < 0.38
+    assert excluded["train"]["held out for the test"] > 0
+    assert excluded["test"]["not held out: used in training"] > 0
+    fewer = log[log["customer_id"] < "c0250"]
+    again, _ = cut_snapshots(as_table(fewer), task, as_store(fewer).customer_ids)
+    still = set(again["customer_id"][again["split"] == "test"])
+    assert still == {c for c in testing if c < "c0250"}
+
+
+spans = st.tuples(
+    st.datetimes(datetime(2000, 1, 1), datetime(2020, 1, 1)), st.integers(1, 5 * 365 * 24 * 3600)
+)
+
+
+@settings(max_examples=200)
+@given(spans, st.integers(1, 400 * 24))
+def test_derived_cutoffs_close_their_windows_within_the_data_and_before_the_next_split(
+    span, horizon_hours
+):
+    first = span[0].replace(tzinfo=UTC)
+    last = first + timedelta(seconds=span[1])
+    task = small_task(cutoffs=None, horizon=timedelta(hours=horizon_hours))
+    try:
+        cutoffs = resolve_cutoffs(task, first, last).cutoffs
+    except DataError as error:
+        assert "too short" in str(error)
+        assert last - first < 5 * task.horizon + timedelta(days=5)
+        return
+    train, validation, test = (cutoffs.of(split) for split in SPLITS)
+    assert first < train[0]
+    assert train[-1] + task.horizon <= validation[0]
+    assert validation[-1] + task.horizon <= test[0]
+    assert test[-1] + task.horizon <= last
+    assert 1 <= len(train) <= 40
+    assert list(train) == sorted(set(train))
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "count", "base_rate"),
+    [
+        ("online_retail_conversion", "test", 4_067, 0.341),
+        ("online_retail_churn", "test", 2_219, 0.401),
+    ],
+)
+def test_online_retail_gives_the_known_snapshots(
+    retail_prepared, compose, tmp_path, task, split, count, base_rate
+):
+    from seqjourney.config import TaskConfig
+    from seqjourney.evaluation.leakage import check_task_data
+    from seqjourney.events.engine import connect
+    from seqjourney.sequences.cutting import load_task_data
+
+    config = parse(TaskConfig, compose("train", f"experiment={task}")["task"], task)
+    with connect(tmp_path) as backend:
+        data = load_task_data(backend, retail_prepared, config)
+        check_task_data(data)
+        labels = data.of(split).snapshots["label"]
+    assert len(labels) == count
+    assert labels.mean() == pytest.approx(base_rate, abs=0.001)
