@@ -22,7 +22,7 @@ DAY_US = 86_400_000_000
 
 
 class RotaryTime(nn.Module):
-    """Angles by which queries and keys are rotated, from real time."""
+    """Sine and cosine of the angles by which queries and keys are rotated, from real time."""
 
     frequencies: Tensor
 
@@ -32,17 +32,18 @@ class RotaryTime(nn.Module):
         periods = days * torch.logspace(math.log10(_FASTEST), math.log10(_SLOWEST), head_width // 2)
         self.register_buffer("frequencies", 2.0 * math.pi / periods, persistent=False)
 
-    def forward(self, days: Tensor) -> Tensor:
-        """(B, T) float64 days -> (B, 1, T, head_width / 2)."""
+    def forward(self, days: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T) float64 days -> sine and cosine, (B, 1, T, head_width / 2) each."""
         turns = days.unsqueeze(-1) * self.frequencies.to(torch.float64)
         # Reduced in float64: float32 has few digits left for many turns.
-        return torch.remainder(turns, 2.0 * math.pi).to(torch.float32).unsqueeze(1)
+        angles = torch.remainder(turns, 2.0 * math.pi).to(torch.float32).unsqueeze(1)
+        return torch.sin(angles), torch.cos(angles)
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate pairs of channels by angles: (B, H, T, head_width) -> the same."""
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate pairs of channels by sine and cosine: (B, H, T, head_width) -> the same."""
     a, b = x.chunk(2, dim=-1)
-    sin, cos = torch.sin(angles).to(x.dtype), torch.cos(angles).to(x.dtype)
+    sin, cos = turn[0].to(x.dtype), turn[1].to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
@@ -51,7 +52,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -72,20 +73,29 @@ class Block(nn.Module):
         self,
         events: Tensor,
         snapshots: Tensor,
-        event_angles: Tensor,
-        snapshot_angles: Tensor,
+        event_turn: tuple[Tensor, Tensor],
+        snapshot_turn: tuple[Tensor, Tensor],
         visible: Tensor,
+        last: bool,
     ) -> tuple[Tensor, Tensor]:
-        """(B, T, D), (B, S, D), angles, (B, 1, S, T) bool -> both streams one layer on."""
-        q, k, v = self.qkv(self.norm_attention(events)).chunk(3, dim=-1)
-        keys, values = rotate(self._split(k), event_angles), self._split(v)
-        queries = rotate(self._split(q), event_angles)
+        """(B, T, D), (B, S, D), turns, (B, 1, S, T) bool -> both streams one layer on.
+
+        Nobody looks at what the last layer makes of events, so it leaves them as they came.
+        """
+        seen = self.norm_attention(events)
+        q_weight, kv_weight = self.qkv.weight.tensor_split([self.width])
+        q_bias, kv_bias = self.qkv.bias.tensor_split([self.width])
+        k, v = F.linear(seen, kv_weight, kv_bias).chunk(2, dim=-1)
+        keys, values = rotate(self._split(k), event_turn), self._split(v)
+        asked = F.linear(self.norm_attention(snapshots), q_weight, q_bias)
+        asked = rotate(self._split(asked), snapshot_turn)
         # No dropout on attention: with a handful of events it would drop half of the history.
-        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        asked = self.qkv(self.norm_attention(snapshots)).chunk(3, dim=-1)[0]
-        asked = rotate(self._split(asked), snapshot_angles)
         answered = F.scaled_dot_product_attention(asked, keys, values, attn_mask=visible)
-        return self._finish(events, attended), self._finish(snapshots, answered)
+        if not last:
+            queries = rotate(self._split(F.linear(seen, q_weight, q_bias)), event_turn)
+            attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+            events = self._finish(events, attended)
+        return events, self._finish(snapshots, answered)
 
 
 class TransformerBackbone(nn.Module):
@@ -107,8 +117,8 @@ class TransformerBackbone(nn.Module):
         origin = times[:, :1]
         days = torch.cat([origin, times], dim=1) - origin  # the start token stands at the origin
         day_us = 86_400_000_000.0
-        event_angles = self.rotary(days.to(torch.float64) / day_us)
-        snapshot_angles = self.rotary((cutoffs - origin).to(torch.float64) / day_us)
+        event_turn = self.rotary(days.to(torch.float64) / day_us)
+        snapshot_turn = self.rotary((cutoffs - origin).to(torch.float64) / day_us)
         x = torch.cat([self.start.to(events.dtype).expand(batch, 1, width), events], dim=1)
         # A snapshot sees the start token and the events that it knows, but none from further back
         # than training could show: attention would meet distances that nothing taught it.
@@ -117,6 +127,7 @@ class TransformerBackbone(nn.Module):
         seen = (keys < ends.unsqueeze(-1)) & recent
         visible = F.pad(seen, [1, 0], value=1.0).unsqueeze(1)  # (B, 1, S, 1 + T)
         query = snapshots
-        for block in self.blocks:
-            x, query = block(x, query, event_angles, snapshot_angles, visible)
+        final = len(self.blocks) - 1
+        for position, block in enumerate(self.blocks):
+            x, query = block(x, query, event_turn, snapshot_turn, visible, position == final)
         return self.norm(query)
