@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +60,7 @@ class Scorer:
         """
         from seqjourney.serving.tokens import task_data_of_frame
 
-        moment = pd.Timestamp(cutoff).to_pydatetime() if cutoff is not None else None
+        moment = _moment(cutoff) if cutoff is not None else None
         with task_data_of_frame(
             events, self.task, self.tokenizer, self._company_events, moment
         ) as data:
@@ -87,13 +89,16 @@ def load(path: str | Path) -> Scorer:
 def _load_run(folder: Path) -> Scorer:
     if not (folder / "run.json").exists():
         raise DataError(f"{folder} is not a run: it has no run.json. Train the model first.")
-    about = read_json(folder / "run.json")
-    config = parse(Config, about["config"], str(folder / "run.json"))
-    task = parse(TaskConfig, read_json(folder / "task.json")["task"], str(folder / "task.json"))
+    with _ours(folder / "run.json") as path:
+        about = read_json(path)
+        config = parse(Config, about["config"], str(path))
+        kind, calibrator = about["kind"], about["calibrator"]
+    with _ours(folder / "task.json") as path:
+        task = parse(TaskConfig, read_json(path)["task"], str(path))
     return Scorer(
-        load_predictor(folder, about["kind"]),
+        load_predictor(folder, kind),
         Tokenizer.load(folder / "tokenizer.json"),
-        about["calibrator"],
+        calibrator,
         task,
         config.data.company_events,
     )
@@ -107,7 +112,8 @@ def load_predictor(folder: Path, kind: str) -> Any:
         return NetworkPredictor.load(folder)
     from seqjourney.baselines import baseline_class
 
-    return baseline_class(kind).load(folder)
+    with _ours(folder / "model.json"):
+        return baseline_class(kind).load(folder)
 
 
 class _Scripted:
@@ -135,15 +141,34 @@ def _load_export(file: Path) -> Scorer:
     content = {name: _text(value) for name, value in extra.items()}
     if not content["seqjourney.json"]:
         raise DataError(f"{file} carries no tokenizer: it was not written by scripts/export.py.")
-    about = json.loads(content["seqjourney.json"])
-    tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
-    return Scorer(
-        _Scripted(module, tokenizer, about["context"]),
-        tokenizer,
-        about["calibrator"],
-        parse(TaskConfig, about["task"], str(file)),
-        tuple(about["company_events"]),
-    )
+    with _ours(file):
+        about = json.loads(content["seqjourney.json"])
+        tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
+        return Scorer(
+            _Scripted(module, tokenizer, about["context"]),
+            tokenizer,
+            about["calibrator"],
+            parse(TaskConfig, about["task"], str(file)),
+            tuple(about["company_events"]),
+        )
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[Path]:
+    """Name the file whose content is not what we write."""
+    try:
+        yield path
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{path} does not hold what this version writes there ({error!r}); write it again."
+        ) from error
+
+
+def _moment(cutoff: datetime | str) -> datetime:
+    try:
+        return pd.Timestamp(cutoff).to_pydatetime()
+    except ValueError:
+        raise DataError(f"cutoff {cutoff!r} is not a time; write it as 2024-05-31T12:00.") from None
 
 
 def _text(value: str | bytes) -> str:

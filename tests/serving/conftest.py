@@ -1,0 +1,56 @@
+"""Fixtures of the serving tests: runs of every kind on one log, trained for a moment each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from seqjourney.commands.train import train
+from seqjourney.config import Config
+
+MODELS: dict[str, dict[str, Any]] = {
+    "gru": {"width": 16, "context": 32, "members": 2},
+    "transformer": {"width": 16, "heads": 2, "layers": 2, "context": 32},
+    "base_rate": {},
+    "recency": {},
+    "logistic": {"penalties": [0.1]},
+    "lightgbm": {"trials": 1, "rounds": 20},
+}
+
+
+@pytest.fixture(scope="session")
+def run_of(small_log: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the run folder of a kind of model, trained when first asked for."""
+    output = tmp_path_factory.mktemp("runs")
+    done: dict[str, Path] = {}
+
+    def run(kind: str) -> Path:
+        if kind not in done:
+            config = Config.model_validate(
+                {
+                    "name": "small",
+                    "output": output,
+                    "processed": small_log.prepared.parent,
+                    "data": small_log.config.model_dump(),
+                    "task": small_log.task.model_dump(),
+                    "model": {"kind": kind, "name": kind, **MODELS[kind]},
+                    "trainer": {
+                        "max_epochs": 3, "accelerator": "cpu", "threads": 1, "progress": False
+                    },
+                }
+            )  # fmt: skip
+            done[kind] = train(config).folder
+        return done[kind]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def frame(small_log: Any) -> pd.DataFrame:
+    """The raw log under the names that a scorer asks for."""
+    names = {"customer": "customer_id", "at": "timestamp", "known": "known_at", "id": "event_id"}
+    return small_log.raw.rename(columns={**names, "amount": "value"})

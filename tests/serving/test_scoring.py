@@ -1,0 +1,213 @@
+"""`seqjourney.load` scores a frame as the run itself did, and says what is wrong with a bad one."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import seqjourney
+from seqjourney.commands.export import export
+from seqjourney.errors import ConfigError, DataError
+
+RunOf = Callable[[str], Path]
+NETWORKS = ["gru", "transformer"]
+KINDS = [*NETWORKS, "recency", "logistic", "lightgbm", "base_rate"]
+
+
+@pytest.fixture(scope="session")
+def exported(run_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run_of("gru"), tmp_path_factory.mktemp("exported") / "gru.pt")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loaded_run_scores_a_frame_as_its_own_predictions_say(
+    kind: str, split: str, run_of: RunOf, frame: pd.DataFrame
+):
+    predictions = pd.read_parquet(run_of(kind) / "predictions.parquet")
+    wanted = predictions[predictions["split"] == split].set_index("customer_id")
+    cutoff = wanted["cutoff"].iloc[0]
+    scored = seqjourney.load(run_of(kind)).score(frame, cutoff).set_index("customer_id")
+    assert (scored["cutoff"] == cutoff).all()
+    found = scored.loc[wanted.index]
+    np.testing.assert_allclose(found["score"], wanted["score"], atol=1e-5)
+    np.testing.assert_allclose(found["probability"], wanted["probability"], atol=1e-5)
+
+
+def test_an_exported_file_scores_a_frame_as_the_run_does(
+    exported: Path, run_of: RunOf, frame: pd.DataFrame
+):
+    pd.testing.assert_frame_equal(
+        seqjourney.load(exported).score(frame, "2023-10-01"),
+        seqjourney.load(run_of("gru")).score(frame, "2023-10-01"),
+        atol=1e-5,
+    )
+
+
+def test_only_networks_export(run_of: RunOf):
+    with pytest.raises(ConfigError, match="only networks"):
+        export(run_of("recency"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_later_events_do_not_move_a_score(kind: str, run_of: RunOf, frame: pd.DataFrame):
+    scorer = seqjourney.load(run_of(kind))
+    known = frame[frame["known_at"] <= pd.Timestamp("2023-09-01", tz="UTC")]
+    all_scores = scorer.score(frame, "2023-09-01").set_index("customer_id")
+    scores = scorer.score(known, "2023-09-01").set_index("customer_id")
+    pd.testing.assert_frame_equal(all_scores.loc[scores.index], scores, atol=1e-5)
+
+
+def test_a_cutoff_without_an_offset_is_utc(run_of: RunOf, frame: pd.DataFrame):
+    scorer = seqjourney.load(run_of("recency"))
+    expected = scorer.score(frame, pd.Timestamp("2023-09-01", tz="UTC"))
+    pd.testing.assert_frame_equal(scorer.score(frame, "2023-09-01"), expected)
+    pd.testing.assert_frame_equal(scorer.score(frame, "2023-09-01T02:00:00+02:00"), expected)
+
+
+def test_without_a_cutoff_all_that_is_known_counts(run_of: RunOf, frame: pd.DataFrame):
+    scored = seqjourney.load(run_of("recency")).score(frame)
+    tokens = frame[frame["event"] != "outcome"]
+    assert (scored["cutoff"] == tokens["known_at"].max()).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_customer_of_whom_nothing_is_known_gets_no_score(
+    kind: str, run_of: RunOf, frame: pd.DataFrame
+):
+    later = pd.Timestamp("2023-12-01", tz="UTC")
+    new = frame.iloc[[0]].assign(customer_id="new", event_id="new", event="visit")
+    new = new.assign(timestamp=later, known_at=later)
+    scored = seqjourney.load(run_of(kind)).score(pd.concat([frame, new]), "2023-10-01")
+    unknown = scored["customer_id"] == "new"
+    assert unknown.sum() == 1
+    assert scored.loc[unknown, ["score", "probability"]].isna().all(axis=None)
+    assert scored.loc[~unknown, "score"].notna().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_categories_that_training_never_saw_are_fine(kind: str, run_of: RunOf, frame: pd.DataFrame):
+    strange = frame.assign(
+        event=np.where(frame.index % 3 == 0, "teleport", frame["event"]),
+        country="atlantis",
+        channel=None,
+    )
+    scored = seqjourney.load(run_of(kind)).score(strange, "2023-10-01")
+    assert np.isfinite(scored["score"]).all()
+    assert scored["probability"].between(0, 1).all()
+
+
+def test_the_order_of_rows_does_not_matter(run_of: RunOf, frame: pd.DataFrame):
+    scorer = seqjourney.load(run_of("gru"))
+    pd.testing.assert_frame_equal(
+        scorer.score(frame.sample(frac=1, random_state=0), "2023-10-01"),
+        scorer.score(frame, "2023-10-01"),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("column", ["customer_id", "timestamp", "event", "country", "items"])
+def test_a_missing_column_is_named(column: str, run_of: RunOf, frame: pd.DataFrame):
+    with pytest.raises(DataError, match=rf"no column '{column}'"):
+        seqjourney.load(run_of("gru")).score(frame.drop(columns=column))
+
+
+def test_a_misspelt_column_is_guessed(run_of: RunOf, frame: pd.DataFrame):
+    with pytest.raises(DataError, match="Did you mean 'contry'"):
+        seqjourney.load(run_of("gru")).score(frame.rename(columns={"country": "contry"}))
+
+
+def test_an_empty_frame_is_refused(run_of: RunOf, frame: pd.DataFrame):
+    with pytest.raises(DataError, match="no rows"):
+        seqjourney.load(run_of("gru")).score(frame.iloc[:0])
+
+
+@pytest.mark.parametrize("bad", ["last Tuesday", "", None])
+def test_a_bad_timestamp_is_refused(bad: str | None, run_of: RunOf, frame: pd.DataFrame):
+    broken = frame.assign(timestamp=frame["timestamp"].astype(str).astype(object))
+    broken.loc[5, "timestamp"] = bad
+    with pytest.raises(DataError, match="timestamp"):
+        seqjourney.load(run_of("gru")).score(broken)
+
+
+def test_a_bad_cutoff_is_refused(run_of: RunOf, frame: pd.DataFrame):
+    with pytest.raises(DataError, match="cutoff"):
+        seqjourney.load(run_of("gru")).score(frame, "next week")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "emptied", "other content", "lost"])
+@pytest.mark.parametrize("name", ["run.json", "task.json", "tokenizer.json", "model.pt"])
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(
+    name: str, damage: str, run_of: RunOf, tmp_path: Path
+):
+    folder = shutil.copytree(run_of("gru"), tmp_path / "run")
+    file = folder / name
+    content = file.read_bytes()
+    if damage == "lost":
+        file.unlink()
+    elif damage == "other content":
+        file.write_text('{"something": "else"}')
+    else:
+        file.write_bytes(content[: len(content) // 2] if damage == "cut short" else b"")
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        seqjourney.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "lightgbm", "recency"])
+@pytest.mark.parametrize("damage", ["cut short", "other content", "lost"])
+def test_a_damaged_baseline_is_refused_by_the_name_of_the_file(
+    kind: str, damage: str, run_of: RunOf, tmp_path: Path
+):
+    folder = shutil.copytree(run_of(kind), tmp_path / "run")
+    file = folder / "model.json"
+    if damage == "lost":
+        file.unlink()
+    else:
+        whole = file.read_text()
+        file.write_text('{"a": 1}' if damage == "other content" else whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"model\.json"):
+        seqjourney.load(folder)
+
+
+def test_a_damaged_or_foreign_export_is_refused(exported: Path, tmp_path: Path):
+    import torch
+
+    file = tmp_path / "broken.pt"
+    file.write_bytes(exported.read_bytes()[:-5000])
+    with pytest.raises(DataError, match="damaged"):
+        seqjourney.load(file)
+    with pytest.warns(DeprecationWarning):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(file))
+    with pytest.raises(DataError, match="not written by scripts/export"):
+        seqjourney.load(file)
+    with pytest.raises(DataError, match="does not exist"):
+        seqjourney.load(tmp_path / "nothing")
+    with pytest.raises(DataError, match="is not a run"):
+        seqjourney.load(tmp_path)
+
+
+def test_a_model_of_another_version_is_refused(run_of: RunOf, tmp_path: Path):
+    import torch
+
+    folder = shutil.copytree(run_of("gru"), tmp_path / "run")
+    content = torch.load(folder / "model.pt", weights_only=True)
+    torch.save({**content, "format": 99}, folder / "model.pt")
+    with pytest.raises(DataError, match="another version"):
+        seqjourney.load(folder)
+
+
+def test_loading_a_model_runs_no_code_from_the_file(run_of: RunOf, tmp_path: Path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path(tmp_path / "pwned").touch, ())
+
+    folder = shutil.copytree(run_of("gru"), tmp_path / "run")
+    (folder / "model.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(DataError, match=r"model\.pt"):
+        seqjourney.load(folder)
+    assert not (tmp_path / "pwned").exists()
