@@ -1,0 +1,230 @@
+"""Every command as a function: what it writes, and that nothing half-written stays."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from seqjourney.commands.evaluate import evaluate, find_runs
+from seqjourney.commands.export import export
+from seqjourney.commands.prepare import prepare
+from seqjourney.commands.simulate import simulate
+from seqjourney.commands.train import train
+from seqjourney.config import Config
+from seqjourney.errors import ConfigError, DataError
+from seqjourney.evaluation.predictions import read_predictions
+from seqjourney.models.network import NetworkPredictor
+
+ConfigOf = Callable[..., Config]
+
+
+def test_simulate_refuses_what_no_shop_has(tmp_path: Path):
+    with pytest.raises(ConfigError, match="custmers"):
+        simulate(tmp_path, custmers=5)
+    with pytest.raises(ConfigError, match="months"):
+        simulate(tmp_path, months=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_simulate_writes_events_truth_and_settings(shop: Path):
+    names = {path.name for path in (shop / "raw").iterdir()}
+    assert names >= {"events.parquet", "truth.parquet", "simulation.json"}
+
+
+def test_a_prepared_folder_accounts_for_every_row(shop: Path):
+    prepared = shop / "processed/shop"
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    rows = manifest["rows"]
+    assert rows["in"] == len(pd.read_parquet(shop / "raw/events.parquet"))
+    left = rows["duplicates"] + rows["merged"] + sum(rows["quarantined"].values())
+    assert rows["events"] == rows["in"] - left
+    assert (prepared / "store/store.json").exists()
+    assert (prepared / "tasks/orders/snapshots.parquet").exists()
+
+
+def test_a_failing_prepare_keeps_the_old_data(shop: Path, tmp_path: Path):
+    from seqjourney.config import DataConfig
+
+    file = tmp_path / "events.csv"
+    days = pd.date_range("2023-01-01", periods=50).astype(str)
+    good = pd.DataFrame({"c": "a", "t": days, "e": "visit"})
+    good.to_csv(file, index=False)
+    settings = {"name": "mine", "path": str(file), "customer": "c", "timestamp": "t", "event": "e"}
+    config = DataConfig(**settings, threads=2)
+    prepared = prepare(config, tmp_path / "processed", progress=False)
+    before = (prepared / "manifest.json").read_bytes()
+    good.assign(t="never").to_csv(file, index=False)
+    with pytest.raises(DataError):
+        prepare(config, tmp_path / "processed", progress=False)
+    assert (prepared / "manifest.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "processed").iterdir()] == ["mine"]
+
+
+def test_a_run_folder_holds_all_that_is_promised(config_of: ConfigOf, shop: Path):
+    run = train(config_of())
+    names = {path.name for path in run.folder.iterdir()}
+    promised = {"run.json", "task.json", "tokenizer.json", "predictions.parquet"}
+    promised |= {"trained_on.parquet", "validation.json", "model.pt", "logs"}
+    assert names == promised
+    assert (run.folder / "logs/metrics.csv").exists()
+    about = json.loads((run.folder / "run.json").read_text())
+    assert about["config"] == config_of().model_dump(mode="json")
+    manifest = json.loads((shop / "processed/shop/manifest.json").read_text())
+    assert about["data_fingerprint"] == manifest["fingerprint"]
+    assert torch.__version__.startswith(about["versions"]["torch"].split("+")[0])
+    assert about["revision"]
+    assert about["future_changed_score_by"] < 1e-4
+
+
+def test_the_training_says_nothing_about_the_test(config_of: ConfigOf, capsys):
+    run = train(config_of("recency"))
+    validation = json.loads((run.folder / "validation.json").read_text())
+    assert set(validation) == {"average_precision", "roc_auc"} == set(run.validation)
+    predictions = read_predictions(run.folder)
+    test = predictions[predictions["split"] == "test"]
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    printed = capsys.readouterr().out
+    text = printed + "".join(f.read_text() for f in run.folder.glob("*.json"))
+    for metric in (average_precision_score, roc_auc_score):
+        assert f"{metric(test['label'], test['score']):.4f}" not in text
+    assert f"{validation['average_precision']:.4f}" in printed
+
+
+def test_predictions_cover_validation_and_test_and_nothing_else(config_of: ConfigOf, shop: Path):
+    run = train(config_of("recency"))
+    predictions = read_predictions(run.folder)
+    snapshots = pd.read_parquet(shop / "processed/shop/tasks/orders/snapshots.parquet")
+    wanted = snapshots[snapshots["split"] != "train"]
+    keys = ["customer_id", "cutoff", "split", "label"]
+    left, right = (
+        frame[keys].astype({"label": int}).sort_values(keys, ignore_index=True)
+        for frame in (predictions, wanted)
+    )
+    pd.testing.assert_frame_equal(left, right, check_dtype=False)
+    assert predictions["run"].unique().tolist() == ["orders/recency"]
+
+
+def test_a_run_records_whom_it_was_trained_on_as_hashes(config_of: ConfigOf, shop: Path):
+    run = train(config_of("recency"))
+    hashes = pd.read_parquet(run.folder / "trained_on.parquet")
+    assert list(hashes.columns) == ["customer_hash"]
+    snapshots = pd.read_parquet(shop / "processed/shop/tasks/orders/snapshots.parquet")
+    used = snapshots.loc[snapshots["split"] != "test", "customer_id"].unique()
+    expected = sorted(hashlib.sha256(c.encode()).hexdigest() for c in used)
+    assert hashes["customer_hash"].tolist() == expected
+
+
+def test_a_failing_fit_leaves_nothing_and_keeps_the_old_run(
+    config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch
+):
+    run = train(config_of())
+    before = {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+
+    def fail(self: NetworkPredictor, *_: object) -> None:
+        raise RuntimeError("boom")
+
+    for method in ("fit", "score", "save"):
+        monkeypatch.setattr(NetworkPredictor, method, fail)
+        with pytest.raises(RuntimeError, match="boom"):
+            train(config_of())
+        assert [p.name for p in run.folder.parent.iterdir()] == ["gru"]
+        assert {p.name: p.stat().st_mtime_ns for p in run.folder.iterdir()} == before
+        monkeypatch.undo()
+
+
+def test_a_run_of_data_that_is_not_prepared_says_what_to_do(config_of: ConfigOf, tmp_path: Path):
+    with pytest.raises(DataError, match="prepare"):
+        train(config_of(processed=tmp_path / "nothing"))
+    assert not (tmp_path / "outputs/orders/gru").exists()
+
+
+KILLED = """
+import json, os, signal, sys
+from seqjourney.commands.train import train
+from seqjourney.config import Config, parse
+from seqjourney.models.training import JourneyTraining
+original = JourneyTraining.training_step
+def training_step(self, batch, batch_idx):
+    if self.trainer.global_step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, batch_idx)
+JourneyTraining.training_step = training_step
+train(parse(Config, json.load(open(sys.argv[1])), "configuration"))
+"""
+
+
+def test_a_run_killed_by_the_system_resumes_exactly_and_only_with_the_same_settings(
+    config_of: ConfigOf, tmp_path: Path
+):
+    options = {"checkpoint_every_steps": 1, "max_epochs": 3}
+    batches = {"kind": "gru", "name": "gru", "width": 16, "context": 64, "batch_tokens": 2048}
+    config = config_of(trainer=options, model=batches)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "config.json"), "8"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    partial = tmp_path / "outputs/orders/gru.partial"
+    assert (partial / "checkpoints/latest.ckpt").exists()
+    assert not (tmp_path / "outputs/orders/gru").exists()
+    with pytest.raises(DataError, match="no finished run"):
+        find_runs(tmp_path / "outputs/orders")
+    resume = options | {"resume": True}
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(config_of(trainer=resume, model=batches | {"dropout": 0.5}))
+    resumed = train(config_of(trainer=resume, model=batches))
+    assert not partial.exists()
+    whole = train(config_of(trainer=options, model=batches, output=tmp_path / "whole"))
+    mine, other = (
+        torch.load(run.folder / "model.pt", weights_only=True)["weights"]
+        for run in (resumed, whole)
+    )
+    assert all(torch.equal(mine[name], other[name]) for name in other)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(resumed.folder / "predictions.parquet"),
+        pd.read_parquet(whole.folder / "predictions.parquet"),
+    )
+
+
+def test_resuming_where_nothing_is_starts_anew_and_says_so(config_of: ConfigOf, capsys):
+    train(config_of("recency", trainer={"resume": True}))
+    assert "Nothing to resume" in capsys.readouterr().out
+
+
+def test_evaluate_compares_runs_and_export_takes_its_metrics(config_of: ConfigOf, tmp_path: Path):
+    for kind in ("gru", "recency", "logistic"):
+        train(config_of(kind))
+    folder = tmp_path / "outputs/orders"
+    runs = find_runs(folder)
+    assert [run.name for run in runs] == ["gru", "logistic", "recency"]
+    result = evaluate(runs, folder / "report", title="Orders", replicates=50)
+    models = result.metrics["tasks"]["orders"]["models"]
+    assert set(models) == {"gru", "logistic", "recency"}
+    assert {p.name for p in (folder / "report").iterdir()} >= {
+        "metrics.json", "report.md", "report.html"
+    }  # fmt: skip
+    file = export(folder / "gru")
+    assert file == folder / "gru/model.torchscript.pt"
+    extra = {"model_card.md": ""}
+    torch.jit.load(str(file), _extra_files=extra)
+    found = models["gru"]["average_precision"]["value"]
+    assert f"average_precision: {found:.4f}" in extra["model_card.md"].decode()
+
+
+def test_evaluate_refuses_a_single_replicate(tmp_path: Path):
+    with pytest.raises(ConfigError, match="replicates"):
+        evaluate([tmp_path], tmp_path, title="x", replicates=1)
+
+
+def test_export_refuses_a_folder_that_is_no_run(tmp_path: Path):
+    with pytest.raises(DataError, match="not a run"):
+        export(tmp_path)
