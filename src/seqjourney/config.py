@@ -284,8 +284,8 @@ class LightGBMConfig(_Strict):
 
     kind: Literal["lightgbm"]
     name: str
-    trials: int = Field(20, ge=1)
-    rounds: int = Field(600, ge=1)
+    trials: int = Field(10, ge=1)
+    rounds: int = Field(400, ge=1)
     """Most boosting rounds; validation stops earlier."""
 
 

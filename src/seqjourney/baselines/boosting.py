@@ -27,7 +27,7 @@ from seqjourney.errors import DataError
 from seqjourney.files import read_json, replacing_file, write_json
 from seqjourney.sequences.task_data import TaskData
 
-_PATIENCE_ROUNDS = 50
+_PATIENCE_ROUNDS = 30
 # Half of the default: half the time, and no worse where noise is this large.
 _BINS = 127
 _CAUTIOUS = {
@@ -48,7 +48,7 @@ def _settings(trials: int, rows: int, seed: int) -> Iterator[dict[str, Any]]:
     yield _CAUTIOUS | {"min_data_in_leaf": min(_CAUTIOUS["min_data_in_leaf"], largest_leaf)}
     for _ in range(trials - 1):
         yield {
-            "learning_rate": float(np.exp(random.uniform(np.log(0.01), np.log(0.1)))),
+            "learning_rate": float(np.exp(random.uniform(np.log(0.02), np.log(0.1)))),
             "num_leaves": int(random.choice([4, 7, 15, 31, 63])),
             "min_data_in_leaf": min(int(random.choice([20, 50, 100, 300, 1000])), largest_leaf),
             "feature_fraction": float(random.uniform(0.2, 0.9)),
