@@ -168,6 +168,12 @@ def test_an_event_known_only_later_is_invisible_and_no_label_of_that_cutoff():
     assert (second["end"], second["label"]) == (2, 0)
 
 
+@pytest.mark.parametrize(("day", "counts"), [(3, True), (3 - MICROSECOND, False)])
+def test_an_event_exactly_as_old_as_within_still_counts(day, counts):
+    snapshots = cut([(1, day, 0, "visit")], eligible={"within": "2d"})
+    assert (asked(snapshots, "c1", "2023-01-06") is not None) == counts
+
+
 def test_company_events_make_nobody_eligible_but_are_tokens():
     snapshots = cut([(1, 1, 0, "mail"), (2, 1, 0, "mail"), (2, 2, 0, "visit")])
     assert asked(snapshots, "c1", "2023-01-06") is None
