@@ -43,10 +43,12 @@ def to_plain(cfg: Any) -> dict[str, Any]:
     Raises:
         ConfigError: a required value is missing or an interpolation has no value.
     """
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"'{error.full_key}' must be given, as {error.full_key}=...") from None
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)

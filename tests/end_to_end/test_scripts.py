@@ -1,0 +1,77 @@
+"""The real command lines: all scripts, several models at once, a sweep, and a newcomer's CSV."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import seqjourney
+
+Script = Callable[..., object]
+FAST = ["trainer=fast", "trainer.accelerator=cpu", "trainer.threads=1"]
+
+
+def test_several_models_are_trained_compared_and_exported(
+    script: Script, in_shop: list[str], tmp_path: Path
+):
+    output = f"output={tmp_path}"
+    done = script(
+        "train", "-m", "experiment=demo", "model=recency,logistic,gru", *FAST, output, *in_shop
+    )
+    assert done.stdout.count("validation average precision") == 3
+    assert "Warning" not in done.stderr, done.stderr
+    done = script("evaluate", "experiment=demo", "replicates=30", output, *in_shop)
+    for model in ("recency", "logistic", "gru"):
+        assert model in done.stdout
+    report = tmp_path / "demo/report/report.html"
+    assert str(report) in done.stdout
+    assert "scripts/evaluate.py experiment=demo" in report.read_text()
+    file = tmp_path / "gru.pt"
+    done = script("export", f"run={tmp_path / 'demo/gru'}", f"output={file}")
+    assert str(file) in done.stdout
+    assert torch.jit.load(str(file))
+    assert {path.name for path in tmp_path.iterdir()} == {"demo", "gru.pt"}
+
+
+def test_a_sweep_keeps_its_study_and_its_trials(script: Script, in_shop: list[str], tmp_path: Path):
+    pytest.importorskip("optuna", reason="needs the sweep extra")
+    words = ["-m", "experiment=demo", "sweep=gru", *FAST, f"output={tmp_path}", *in_shop]
+    script("train", *words, "hydra.sweeper.n_trials=2")
+    folder = tmp_path / "demo/sweep/gru"
+    assert (folder / "study.db").exists()
+    assert (folder / "0/run.json").exists()
+    assert (folder / "1/run.json").exists()
+    assert "model.width" in (folder / "optimization_results.yaml").read_text()
+
+
+def test_a_newcomers_csv_goes_all_the_way(script: Script, tmp_path: Path):
+    random = np.random.default_rng(0)
+    n = 6000
+    rows = pd.DataFrame(
+        {
+            "user": [f"user {i}" for i in random.integers(0, 200, n)],
+            "when": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(random.integers(0, 300 * 86400, n), unit="s"),
+            "what": random.choice(["look", "add", "buy"], n, p=[0.7, 0.25, 0.05]),
+        }
+    )
+    rows.to_csv(tmp_path / "my events.csv", index=False)
+    here = [f"processed={tmp_path / 'processed'}"]
+    done = script(
+        "prepare", "data=table", "data.name=mine", f"data.path='{tmp_path / 'my events.csv'}'",
+        "data.customer=user", "data.timestamp=when", "data.event=what", *here,
+    )  # fmt: skip
+    assert "data=table data.name=mine 'task.target=[...]'" in done.stdout
+    words = ["data=table", "data.name=mine", *here, f"output={tmp_path / 'outputs'}"]
+    script("train", "-m", *words, "task.target=[buy]", "model=recency,gru", *FAST)
+    done = script("evaluate", *words, "replicates=20")
+    report = tmp_path / "outputs/mine_conversion/report"
+    assert (report / "report.html").exists()
+    frame = rows.rename(columns={"user": "customer_id", "when": "timestamp", "what": "event"})
+    scored = seqjourney.load(tmp_path / "outputs/mine_conversion/gru").score(frame)
+    assert len(scored) == 200
+    done = script("train", *words, "task.target=[bye]", "model=recency", status=2)
+    assert "Did you mean 'buy'?" in done.stderr
