@@ -14,8 +14,9 @@ demo: .venv/ready
 	@echo "The report: outputs/demo/report/report.html"
 	@echo "Next:       source .venv/bin/activate && python scripts/train.py --help"
 
+# Two processes of one thread each: on two cores, threads of both would only wait for each other.
 test: .venv/ready lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
