@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.simulate import simulate
@@ -67,3 +68,12 @@ def config_of(shop: Path, tmp_path: Path) -> Callable[..., Config]:
         return parse(Config, settings | changes, "configuration")
 
     return build
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and on a busy machine lose tenfold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

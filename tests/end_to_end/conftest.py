@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: the scripts' real command lines, and composed configs."""
+"""Fixtures of the end-to-end tests: the scripts' real command lines, and a shop."""
 
 from __future__ import annotations
 
@@ -7,31 +7,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from composed_configs import ROOT
 
-ROOT = Path(__file__).parents[2]
 Script = Callable[..., subprocess.CompletedProcess]
-
-
-def composed(name: str, *overrides: str) -> dict[str, Any]:
-    """Return a configuration as the script of that name would get it."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose(name, list(overrides))
-    return {str(k): v for k, v in OmegaConf.to_container(cfg, resolve=True).items()}
 
 
 @pytest.fixture(scope="session")
 def script() -> Script:
     """Run `python scripts/NAME.py ...` from the repository, as a user does."""
 
+    # Small tensors gain nothing from threads, and on a busy machine lose tenfold.
+    environment = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+
     def run(name: str, *words: str, status: int = 0) -> subprocess.CompletedProcess:
         done = subprocess.run(
             [sys.executable, f"scripts/{name}.py", *words],
-            cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "160"},
+            cwd=ROOT, capture_output=True, text=True, env=environment,
         )  # fmt: skip
         assert done.returncode == status, done.stdout + done.stderr
         return done

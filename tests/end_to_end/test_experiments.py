@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from composed_configs import ROOT, composed
 
-from conftest import ROOT, composed
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.train import train
 from seqjourney.config import Config, DataConfig, TaskConfig, parse
@@ -23,7 +23,8 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(experiment: str, *words: str) -> Path:
-    settings = composed("train", f"experiment={experiment}", "trainer=fast", "trainer.threads=1", *words)
+    fast = ["trainer=fast", "trainer.threads=1"]
+    settings = composed("train", f"experiment={experiment}", *fast, *words)
     return train(parse(Config, settings, "configuration")).folder
 
 

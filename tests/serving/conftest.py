@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from seqjourney.commands.train import train
 from seqjourney.config import Config
@@ -54,3 +55,12 @@ def frame(small_log: Any) -> pd.DataFrame:
     """The raw log under the names that a scorer asks for."""
     names = {"customer": "customer_id", "at": "timestamp", "known": "known_at", "id": "event_id"}
     return small_log.raw.rename(columns={**names, "amount": "value"})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and on a busy machine lose tenfold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
