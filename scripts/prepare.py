@@ -10,6 +10,7 @@ from seqjourney import cli
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
+@cli.mendable
 def main(cfg: DictConfig) -> None:
     from seqjourney.commands.prepare import prepare
     from seqjourney.config import DataConfig, TaskConfig, parse

@@ -9,6 +9,7 @@ from seqjourney import cli
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="simulate")
+@cli.mendable
 def main(cfg: DictConfig) -> None:
     from seqjourney.commands.simulate import simulate
 

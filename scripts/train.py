@@ -7,6 +7,7 @@ from seqjourney import cli
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+@cli.mendable
 def main(cfg: DictConfig) -> float:
     from seqjourney.commands.train import train
     from seqjourney.config import Config, parse

@@ -180,11 +180,13 @@ class Arm:
         torch.manual_seed(0)
         self._config = config
         base_rate = float(data.snapshots["label"].mean())
-        self._training = JourneyTraining(JourneyModel(config, data.tokenizer, base_rate), config)
+        self._batches = list(BucketBatchSampler(windows, config.batch_tokens, seed=None))
+        batch_weight = float(data.snapshots["weight"].sum()) / len(self._batches)
+        model = JourneyModel(config, data.tokenizer, base_rate)
+        self._training = JourneyTraining(model, config, batch_weight)
         optimisation = self._training.configure_optimizers()
         self._optimizer = optimisation["optimizer"]
         self._schedule = optimisation["lr_scheduler"]["scheduler"]
-        self._batches = list(BucketBatchSampler(windows, config.batch_tokens, seed=None))
         self._collate = Collator(data, windows)
 
     def run(self, turn: int, count: int) -> Measured:

@@ -5,13 +5,14 @@ Kept light: `--help` of every script imports this and nothing heavier.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
@@ -19,7 +20,7 @@ from seqjourney.errors import ConfigError, SeqjourneyError
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Run a Hydra entry point; print a mendable error as one message and exit with status 2."""
+    """Run a Hydra entry point; say in one message what is wrong with a command line."""
     # Hydra would print its own digest of an exception; we want the exception itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("MPLBACKEND", "Agg")
@@ -35,6 +36,19 @@ def run(main: Callable[[], Any]) -> None:
         if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
             _stop(_explain_hydra(error), 2)
         raise
+
+
+def mendable(main: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Stop with one message at an error that the user can mend, before Hydra adds its own lines."""
+
+    @functools.wraps(main)
+    def wrapped(cfg: Any) -> Any:
+        try:
+            return main(cfg)
+        except SeqjourneyError as error:
+            return _stop(str(error), 2)
+
+    return wrapped
 
 
 def to_plain(cfg: Any) -> dict[str, Any]:
@@ -66,7 +80,9 @@ def take_prepared_data(cfg: Any) -> Any:
     missing = OmegaConf.missing_keys(cfg.data)
     prepared = Path(cfg.processed) / cfg.data.name
     if missing and (prepared / "manifest.json").exists():
-        cfg = OmegaConf.merge(cfg, {"data": read_manifest(prepared)["config"]})
+        known = read_manifest(prepared)["config"]
+        engine = {key: cfg.data[key] for key in ("memory_limit", "threads")}
+        cfg = OmegaConf.merge(cfg, {"data": {**known, **engine}})
     return cfg
 
 
@@ -113,7 +129,7 @@ def _existing_folder(path: str) -> str:
     return path
 
 
-def _stop(message: str, status: int) -> None:
+def _stop(message: str, status: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
 

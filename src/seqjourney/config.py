@@ -302,15 +302,16 @@ ModelConfig = Annotated[
 
 
 class TrainerConfig(_Strict):
-    """How a network is trained; baselines use only `seed` and `threads`."""
+    """How a network is trained; baselines use only `threads` and `progress`."""
 
     max_epochs: int = Field(60, ge=1)
-    patience: int = Field(10, ge=1)
+    patience: int = Field(8, ge=1)
     """Epochs without a better validation average precision before training stops."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto`: a CUDA GPU where there is one, else the CPU (times need float64, which MPS lacks)."""
     devices: int = Field(1, ge=1)
     """More than one trains with DDP."""
     workers: int = Field(0, ge=0)

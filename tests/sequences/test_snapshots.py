@@ -23,6 +23,7 @@ CUTOFFS = {
     "test": ["2023-01-20"],
 }
 HORIZON = timedelta(days=3)
+LATER = pd.Timestamp("2100-01-01", tz="UTC")
 
 
 def small_log(rows) -> pd.DataFrame:
@@ -58,8 +59,13 @@ def oracle(log: pd.DataFrame, task, label_only: tuple[str, ...]) -> pd.DataFrame
                     continue
                 if known["event"].isin(rule.without).any():
                     continue
-                inside = (events["timestamp"] > cutoff) & (
-                    events["timestamp"] <= cutoff + task.horizon
+                following = {"train": "validation", "validation": "test"}.get(split)
+                # A label of the past may use only what was known when the next split began.
+                settled = min(task.cutoffs.of(following)) if following else LATER
+                inside = (
+                    (events["timestamp"] > cutoff)
+                    & (events["timestamp"] <= cutoff + task.horizon)
+                    & (events["known_at"] <= settled)
                 )
                 happened = events[inside]["event"].isin(task.target).any()
                 end = int((~known["event"].isin(label_only)).sum())
@@ -279,3 +285,17 @@ def test_online_retail_gives_the_known_snapshots(
         labels = data.of(split).snapshots["label"]
     assert len(labels) == count
     assert labels.mean() == pytest.approx(base_rate, abs=0.001)
+
+
+def test_a_target_that_nobody_knew_of_when_the_next_split_began_is_no_training_label() -> None:
+    task = small_task()
+    first_validation = min(task.cutoffs.of("validation"))
+    log = clean_log(raw_events())
+    frame = log.assign(known_at=log["known_at"])
+    known_late = log["timestamp"] < first_validation
+    frame.loc[known_late & log["event"].isin(task.target), "known_at"] = pd.Timestamp(
+        first_validation
+    ) + pd.Timedelta(seconds=1)
+    customers = np.array(sorted(frame["customer_id"].unique()), dtype=object)
+    with pytest.raises(DataError, match=r"all .* train snapshots have label 0"):
+        cut_snapshots(as_table(frame), task, customers)

@@ -6,6 +6,7 @@ Reads each run's `predictions.parquet` (and `task.json` where there is one); wri
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,12 @@ def evaluate(
             "title": title,
             "split": "test",
             "runs": [
-                {"model": str(f["model"].iloc[0]), "run": str(f["run"].iloc[0])} for f in frames
+                {
+                    "model": str(frame["model"].iloc[0]),
+                    "run": str(frame["run"].iloc[0]),
+                    "predictions": predictions_digest(path),
+                }
+                for path, frame in zip(paths, frames, strict=True)
             ],
             "replicates": replicates,
             "level": LEVEL,
@@ -85,6 +91,13 @@ def evaluate(
     return EvaluationResult(
         metrics, written["metrics.json"], written["report.md"], written["report.html"]
     )
+
+
+def predictions_digest(path: Path) -> str:
+    """Identify the predictions of a run directory or a predictions file by their content."""
+    file = path / "predictions.parquet" if path.is_dir() else path
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def find_runs(folder: Path) -> list[Path]:

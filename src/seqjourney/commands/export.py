@@ -32,6 +32,7 @@ def export(run: Path, output: Path | None = None) -> Path:
     from seqjourney.models.network import NetworkPredictor
     from seqjourney.sequences.cutting import load_task_data
     from seqjourney.serving.export import FILE, export_network, model_card
+    from seqjourney.serving.tokens import READING
 
     if not (run / "run.json").exists():
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
@@ -51,7 +52,7 @@ def export(run: Path, output: Path | None = None) -> Path:
         "context": network.config.context,
         "calibrator": about_run["calibrator"],
         "task": task["task"],
-        "company_events": list(config.data.company_events),
+        "reading": config.data.model_dump(mode="json", include=set(READING)),
         "data_fingerprint": about_run["data_fingerprint"],
         "revision": about_run["revision"],
     }
@@ -73,9 +74,14 @@ def export(run: Path, output: Path | None = None) -> Path:
 
 
 def _test_metrics(run: Path, config: Config) -> dict | None:
-    """Take the test metrics from the experiment's report, where there is one."""
+    """Take the test metrics from the experiment's report, if it measured these very predictions."""
+    from seqjourney.commands.evaluate import predictions_digest
+
     report = run.parent / "report" / "metrics.json"
     if not report.exists():
         return None
-    tasks = read_json(report).get("tasks", {})
-    return tasks.get(config.task.name, {}).get("models", {}).get(config.model.name)
+    content = read_json(report)
+    digest = predictions_digest(run)
+    if digest not in [entry.get("predictions") for entry in content["data"]["runs"]]:
+        return None  # trained again since
+    return content["tasks"].get(config.task.name, {}).get("models", {}).get(config.model.name)

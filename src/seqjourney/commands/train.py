@@ -2,8 +2,8 @@
 
 The way of a run: open the data and cut its snapshots → leakage check → fit on training, settings
 chosen on validation → calibrate on validation → change the future and see that no score moves →
-write predictions of validation and test. The test's labels go into the predictions file and are
-looked at by nobody before `evaluate`.
+write predictions of validation and test. The test's labels go into the predictions file; no model,
+threshold or calibrator looks at them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Run:
     folder: Path
     validation: dict[str, float]
     """Metrics on the validation split, `average_precision` and `roc_auc`."""
+    note: str = ""
+    """What went wrong with the calibration, if anything."""
 
 
 def train(config: Config) -> Run:
@@ -51,6 +54,7 @@ def train(config: Config) -> Run:
     folder = config.run_dir
     partial = folder.with_name(folder.name + ".partial")
     settings = config.model_dump(mode="json")
+    settings["data_fingerprint"] = read_manifest(config.prepared)["fingerprint"]
     _claim(partial, settings, resume=config.trainer.resume)
     try:
         with (
@@ -60,6 +64,7 @@ def train(config: Config) -> Run:
                 Path(scratch), memory_limit=config.data.memory_limit, threads=config.data.threads
             ) as backend,
         ):
+            _check_same_data(config)
             data = load_task_data(backend, config.prepared, config.task)
             run = _train(config, data, folder, partial, started)
     except BaseException:
@@ -75,6 +80,8 @@ def train(config: Config) -> Run:
         f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
         f"-> {shown(folder)}"
     )
+    if run.note:
+        say(f"{config.model.name}: {run.note}")
     return run
 
 
@@ -91,6 +98,18 @@ def build_predictor(config: Config) -> Predictor:
     return build(config.model)
 
 
+def _check_same_data(config: Config) -> None:
+    """Refuse data settings that differ from those with which the data was prepared."""
+    told = config.data.model_dump(mode="json")
+    prepared = read_manifest(config.prepared)["config"]
+    for key in told.keys() - {"path", "memory_limit", "threads", "tasks"}:
+        if told[key] != prepared.get(key):
+            raise ConfigError(
+                f"data.{key} is {told[key]!r}, but {config.prepared} was prepared with "
+                f"{prepared.get(key)!r}. Prepare again, or leave the key as it was."
+            )
+
+
 def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Make the folder of an unfinished run ours, or go on with the one that is there."""
     comparable = {**settings, "trainer": {**settings["trainer"], "resume": False}}
@@ -98,9 +117,12 @@ def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
     if resume and mark.exists():
         if digest([read_json(mark)]) != digest([comparable]):
             raise ConfigError(
-                f"{partial} is an interrupted run of another configuration; resume needs the same "
-                f"one. Its settings are in {mark}. To start anew, leave out trainer.resume."
+                f"{partial} is an interrupted run of another configuration or of data that was "
+                f"prepared again since; resume needs the same. Its settings are in {mark}. "
+                "To start anew, leave out trainer.resume."
             )
+        for scratch in partial.glob("scratch-*"):  # of a process that was killed
+            shutil.rmtree(scratch, ignore_errors=True)
         return
     if resume:
         say(f"Nothing to resume at {shown(partial)}; starting anew.")
@@ -165,7 +187,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
         },
     )
     (partial / "settings.json").unlink()
-    return Run(folder, metrics)
+    return Run(folder, metrics, calibrator.note)
 
 
 def _of(data: TaskData, snapshots: pd.DataFrame) -> TaskData:
@@ -179,14 +201,13 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
     task = data.task
     assert task.cutoffs is not None
     happening = " or ".join(task.target)
-    days = task.horizon.total_seconds() / 86400
-    horizon = f"{days:g} days" if days >= 1 else f"{days * 24:g} hours"
+    horizon = _span(task.horizon)
     what = f"{happening} within {horizon} after the cutoff"
     rule = task.eligible
     who = " or ".join(rule.events) if rule.events else "an event of their own"
     eligibility = f"customers with {who} before the cutoff"
     if rule.within:
-        eligibility += f", within the last {rule.within.total_seconds() / 86400:g} days"
+        eligibility += f", within the last {_span(rule.within)}"
     if rule.without:
         eligibility += f", and no {' or '.join(rule.without)} yet"
     return {
@@ -202,6 +223,11 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
         },
         "task": task.model_dump(mode="json"),
     }
+
+
+def _span(length: timedelta) -> str:
+    days = length.total_seconds() / 86400
+    return f"{days:g} days" if days >= 1 else f"{days * 24:g} hours"
 
 
 def _write_customers(data: TaskData, path: Path) -> None:

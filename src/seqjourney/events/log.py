@@ -198,7 +198,13 @@ def _drop_repeated_ids(backend: Any, config: DataConfig) -> int:
     )
     again = log.semi_join(repeated, "event_id").mutate(rank=rank)
     again = backend.create_table("again", again.filter(again["rank"] > 0).select("source_row"))
-    dropped = int(backend.execute(again.count()))
+    dropped, total = int(backend.execute(again.count())), int(backend.execute(log.count()))
+    if dropped > config.max_quarantined_share * total:
+        raise DataError(
+            f"{dropped:,} of {total:,} rows repeat an id of column '{config.event_id}' (limit "
+            f"data.max_quarantined_share={config.max_quarantined_share:g}); does data.event_id "
+            "name a column that is unique to an event?"
+        )
     if dropped:
         backend.raw_sql("DELETE FROM log WHERE source_row IN (SELECT source_row FROM again)")
     return dropped

@@ -43,6 +43,7 @@ class NetworkPredictor:
         self.tokenizer: Tokenizer | None = None
         self.model: JourneyModel | None = None
         self._base_rate = 0.5
+        self._accelerator = "auto"
         self.validation_score_ = float("nan")
         self.chosen_: dict[str, Any] = {}
 
@@ -62,6 +63,7 @@ class NetworkPredictor:
         )
         from seqjourney.sequences.datamodule import JourneyDataModule
 
+        self._accelerator = trainer.accelerator
         if trainer.threads is not None:
             torch.set_num_threads(trainer.threads)
         with _quiet():
@@ -72,7 +74,14 @@ class NetworkPredictor:
         labels = data.of("train").snapshots["label"]
         self._base_rate = float(labels.mean())
         self.model = JourneyModel(self.config, self.tokenizer, self._base_rate)
-        training = JourneyTraining(self.model, self.config)
+        module = JourneyDataModule(
+            data,
+            context=self.config.context,
+            batch_tokens=self.config.batch_tokens,
+            seed=seed,
+            workers=trainer.workers,
+        )
+        training = JourneyTraining(self.model, self.config, module.mean_batch_weight())
         checkpoints = folder / "checkpoints"
         best = ModelCheckpoint(
             checkpoints,
@@ -87,7 +96,7 @@ class NetworkPredictor:
         stop = EarlyStopping(MONITOR, mode="max", patience=trainer.patience)
         with _quiet():
             lightning = pl.Trainer(
-                accelerator=trainer.accelerator,
+                accelerator=accelerator_for(trainer.accelerator),
                 devices=trainer.devices,
                 # Spawned processes need no second command line, so Hydra's does not matter.
                 strategy="ddp_spawn" if trainer.devices > 1 else "auto",
@@ -107,13 +116,7 @@ class NetworkPredictor:
             with _interruptible():
                 lightning.fit(
                     training,
-                    datamodule=JourneyDataModule(
-                        data,
-                        context=self.config.context,
-                        batch_tokens=self.config.batch_tokens,
-                        seed=seed,
-                        workers=trainer.workers,
-                    ),
+                    datamodule=module,
                     ckpt_path=str(resumable) if trainer.resume and resumable.exists() else None,
                     weights_only=False,
                 )
@@ -134,8 +137,9 @@ class NetworkPredictor:
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
         assert self.model is not None and self.tokenizer is not None
+        device = "cuda" if accelerator_for(self._accelerator) == "gpu" else "cpu"
         tokens = max(_SCORING_TOKENS, self.config.batch_tokens)
-        return score_windows(self.model, data, self.tokenizer, self.config.context, tokens)
+        return score_windows(self.model, data, self.tokenizer, self.config.context, tokens, device)
 
     def first_batch(self, data: TaskData, sequences: int) -> Batch:
         """Return one batch of up to so many windows, to compare models on."""
@@ -187,6 +191,10 @@ class NetworkPredictor:
     def _loggers(self, folder: Path) -> list[Any]:
         from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
+        curve = folder / "logs" / "metrics.csv"
+        if curve.exists():  # of the run that is resumed; Lightning would delete it
+            parts = len(list(curve.parent.glob("metrics*.csv")))
+            curve.rename(curve.with_name(f"metrics.{parts}.csv"))
         loggers: list[Any] = [CSVLogger(folder, name="logs", version="")]
         if self._logger.wandb:
             try:
@@ -205,15 +213,22 @@ class NetworkPredictor:
         return loggers
 
 
+def accelerator_for(choice: str) -> str:
+    """Resolve `auto`; never Apple's MPS, which lacks the float64 that times need."""
+    if choice != "auto":
+        return choice
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
 def score_windows(
     model: torch.nn.Module,
     data: TaskData,
     tokenizer: Tokenizer,
     context: int,
     batch_tokens: int = _SCORING_TOKENS,
+    device: str = "cpu",
 ) -> np.ndarray:
     """Run a network, trained or exported, over all snapshots of the data. (snapshots,) float64."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().to(device)
     data = replace(data, tokenizer=tokenizer)
     windows = build_windows(data, context)

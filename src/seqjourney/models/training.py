@@ -29,9 +29,11 @@ class JourneyTraining(pl.LightningModule):
     steadily than the last step's weights on small data (Polyak averaging).
     """
 
-    def __init__(self, model: JourneyModel, config: NetworkConfig):
+    def __init__(self, model: JourneyModel, config: NetworkConfig, batch_weight: float):
+        """Wrap a model; `batch_weight` is the mean weight of a training batch's snapshots."""
         super().__init__()
         self.model = model
+        self._batch_weight = batch_weight
         # A function that processes of DDP can be given, unlike torch's own.
         self.averaged = AveragedModel(model, multi_avg_fn=partial(follow, config.average_decay))
         self.averaged.requires_grad_(False)
@@ -39,10 +41,13 @@ class JourneyTraining(pl.LightningModule):
         self._precision = BinaryAveragePrecision()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the weighted mean loss over the batch's snapshots, each member for itself."""
+        """Return the loss over the batch's snapshots, each member for itself."""
         loss = weighted_loss(self.model.each(*batch.inputs), batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
-        # The sum over members keeps each one's gradient what it would be alone.
+        weight = batch.weights.sum()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=max(1, int(weight)))
+        # Batches hold very different numbers of snapshots; every snapshot counts the same.
+        loss = loss * weight / self._batch_weight
+        # The sum over members: each learns as fast as it would alone (the clipped norm is joint).
         return loss * len(self.model.members)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

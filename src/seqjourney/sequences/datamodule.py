@@ -82,6 +82,11 @@ class JourneyDataModule(pl.LightningDataModule):
         cuda = trainer.strategy.root_device.type == "cuda"
         return {"rank": trainer.global_rank, "world": trainer.world_size, "pin": cuda}
 
+    def mean_batch_weight(self) -> float:
+        """Return the mean over training batches of the weight of their snapshots."""
+        batches = len(window_loader(self._train, seed=self._seed, **self._options).batch_sampler)
+        return float(self._train.snapshots["weight"].sum()) / max(1, batches)
+
     def train_dataloader(self) -> StatefulDataLoader:
         """Shuffled anew each epoch, by seed and epoch alone."""
         return window_loader(self._train, seed=self._seed, **self._options, **self._process())

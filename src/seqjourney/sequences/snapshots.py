@@ -3,7 +3,8 @@
 `resolve_cutoffs` fixes the cutoffs of a task, `cut_snapshots` turns an event log into one row per
 eligible (customer, cutoff) with its label, and counts who was left out and why. The columnar
 engine does all cutoffs at once. Time rules: an event is known at a cutoff when
-`known_at <= cutoff`; a label looks at `cutoff < timestamp <= cutoff + horizon`.
+`known_at <= cutoff`; a label looks at `cutoff < timestamp <= cutoff + horizon`, and in training and
+validation at what was known of that when the next split began.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from seqjourney.events.cleaning import UTC_MICROSECONDS
 
 SPLITS = ("train", "validation", "test")
 _MOST_DERIVED_CUTOFFS = 40
+_ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _HISTORY_BANDS = (
     (1, "0 to 1 events"),
     (3, "2 to 3 events"),
@@ -57,7 +59,7 @@ def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskCo
     assert task.cutoffs is not None
     for split in SPLITS:
         for cutoff in task.cutoffs.of(split):
-            if cutoff < first or cutoff + task.horizon > _end_of_day(last):
+            if cutoff < first or cutoff + task.horizon > _covered_until(last, task.horizon):
                 raise DataError(
                     f"task '{task.name}': {split} cutoff {cutoff:%Y-%m-%d %H:%M} with its label "
                     f"window to {cutoff + task.horizon:%Y-%m-%d %H:%M} lies outside the data, "
@@ -67,16 +69,22 @@ def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskCo
     return task
 
 
-def _end_of_day(moment: datetime) -> datetime:
-    """Data that ends on a day is taken to cover that day: shops close before midnight."""
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+def _grain(horizon: timedelta) -> timedelta:
+    return timedelta(hours=1) if horizon < timedelta(days=2) else timedelta(days=1)
+
+
+def _covered_until(last: datetime, horizon: timedelta) -> datetime:
+    """Data that ends on a day is taken to cover that day (shops close before midnight); for
+    horizons of hours, the hour.
+    """
+    grain = _grain(horizon)
+    return last - (last - _ORIGIN) % grain + grain
 
 
 def _derive(horizon: timedelta, first: datetime, last: datetime, name: str) -> Cutoffs:
-    grain = timedelta(hours=1) if horizon < timedelta(days=2) else timedelta(days=1)
-    origin = datetime(1970, 1, 1, tzinfo=UTC)
+    grain = _grain(horizon)
     step = max(grain, (horizon / 4) // grain * grain)
-    test = origin + (last - horizon - origin) // grain * grain
+    test = _ORIGIN + (last - horizon - _ORIGIN) // grain * grain
     validation = (test - horizon - step, test - horizon)
     train_end = validation[0] - horizon
     steps = min((train_end - first - step) // step, _MOST_DERIVED_CUTOFFS - 1)
@@ -116,21 +124,39 @@ def cut_snapshots(
 
     assert task.cutoffs is not None
     _check_events(events, task)
+    # A training label may use only what was known when validation began, and a validation label
+    # what was known when the test began; the test looks at all there is.
+    settled = [min(task.cutoffs.of("validation")), min(task.cutoffs.of("test")), datetime.max]
     cutoffs = ibis.memtable(
         pd.DataFrame(
             [
-                {"split": split, "cutoff": cutoff, "closes": cutoff + task.horizon}
-                for split in SPLITS
+                {
+                    "split": split,
+                    "cutoff": cutoff,
+                    "closes": cutoff + task.horizon,
+                    "settled": by.replace(tzinfo=UTC),
+                }
+                for split, by in zip(SPLITS, settled, strict=True)
                 for cutoff in task.cutoffs.of(split)
             ]
         ),
-        schema={"split": "string", "cutoff": UTC_MICROSECONDS, "closes": UTC_MICROSECONDS},
+        schema={
+            "split": "string",
+            "cutoff": UTC_MICROSECONDS,
+            "closes": UTC_MICROSECONDS,
+            "settled": UTC_MICROSECONDS,
+        },
     )
     known = _known(events, cutoffs, task, label_only_events)
     target = events.filter(events.event.isin(task.target))
     hits = (
         target.join(
-            cutoffs, [target.timestamp > cutoffs.cutoff, target.timestamp <= cutoffs.closes]
+            cutoffs,
+            [
+                target.timestamp > cutoffs.cutoff,
+                target.timestamp <= cutoffs.closes,
+                target.known_at <= cutoffs.settled,
+            ],
         )
         .select("customer_id", "cutoff", "split")
         .distinct()

@@ -118,7 +118,7 @@ def model_card(
         found = [
             f"- {n}: {metrics[n]['value']:.4f} [{metrics[n]['low']:.4f}, {metrics[n]['high']:.4f}]"
             for n in names
-            if n in metrics
+            if n in metrics and None not in metrics[n].values()
         ]
         tested = "On the test cutoffs, with customer-bootstrap 95 % intervals:\n\n" + "\n".join(
             found

@@ -17,6 +17,7 @@ from seqjourney.errors import DataError
 from seqjourney.files import read_json
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
+from seqjourney.serving.tokens import READING
 
 
 class _Scores(Protocol):
@@ -32,13 +33,13 @@ class Scorer:
         tokenizer: Tokenizer,
         calibrator: dict[str, Any],
         task: TaskConfig,
-        company_events: tuple[str, ...],
+        reading: dict[str, Any],
     ):
         from seqjourney.evaluation.calibration import PlattCalibrator
 
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self._calibrator = PlattCalibrator.from_dict(calibrator)
-        self._company_events = company_events
+        self._reading = reading
 
     def score(self, events: pd.DataFrame, cutoff: datetime | str | None = None) -> pd.DataFrame:
         """Score every customer of a frame of events.
@@ -61,9 +62,7 @@ class Scorer:
         from seqjourney.serving.tokens import task_data_of_frame
 
         moment = _moment(cutoff) if cutoff is not None else None
-        with task_data_of_frame(
-            events, self.task, self.tokenizer, self._company_events, moment
-        ) as data:
+        with task_data_of_frame(events, self.task, self.tokenizer, self._reading, moment) as data:
             scores = np.asarray(self.model.score(data), np.float64)
             known = data.snapshots["end"].to_numpy() > 0
             result = data.snapshots[["customer_id", "cutoff"]].copy()
@@ -100,7 +99,7 @@ def _load_run(folder: Path) -> Scorer:
         Tokenizer.load(folder / "tokenizer.json"),
         calibrator,
         task,
-        config.data.company_events,
+        config.data.model_dump(include=set(READING)),
     )
 
 
@@ -149,7 +148,7 @@ def _load_export(file: Path) -> Scorer:
             tokenizer,
             about["calibrator"],
             parse(TaskConfig, about["task"], str(file)),
-            tuple(about["company_events"]),
+            about["reading"],
         )
 
 

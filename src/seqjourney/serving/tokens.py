@@ -28,6 +28,8 @@ from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 
 _CORE = {"customer": "customer_id", "timestamp": "timestamp", "event": "event"}
+READING = ("company_events", "timezone", "timestamp_unit")
+"""Keys of the data config that scoring must share with training."""
 _OPTIONAL = ("known_at", "event_id")
 
 
@@ -36,7 +38,7 @@ def task_data_of_frame(
     frame: pd.DataFrame,
     task: TaskConfig,
     tokenizer: Tokenizer,
-    company_events: tuple[str, ...],
+    reading: dict[str, Any],
     cutoff: datetime | None,
 ) -> Iterator[TaskData]:
     """Yield task data with one snapshot per customer of the frame.
@@ -46,13 +48,13 @@ def task_data_of_frame(
             optionally `known_at` and `event_id`.
         task: what is asked.
         tokenizer: of the trained model.
-        company_events: as in training.
+        reading: how training read its events (see `READING`).
         cutoff: when it is asked; None means when the last event became known.
 
     Raises:
         DataError: a column is missing, or rows cannot be used.
     """
-    config = _config(frame, tokenizer, company_events)
+    config = _config(frame, tokenizer, reading)
     with tempfile.TemporaryDirectory(prefix="seqjourney-") as place:
         folder = Path(place)
         write_event_log(config, folder, partial(_open_frame, frame=frame))
@@ -92,9 +94,7 @@ def snapshots_at(store: SequenceStore, cutoff: datetime | None) -> pd.DataFrame:
     )
 
 
-def _config(
-    frame: pd.DataFrame, tokenizer: Tokenizer, company_events: tuple[str, ...]
-) -> DataConfig:
+def _config(frame: pd.DataFrame, tokenizer: Tokenizer, reading: dict[str, Any]) -> DataConfig:
     fields = [*tokenizer.categorical_fields, *tokenizer.numeric_fields]
     columns = [str(column) for column in frame.columns]
     for column in dict.fromkeys([*_CORE.values(), *fields]):
@@ -111,7 +111,7 @@ def _config(
         **given,
         categorical=tuple(f for f in tokenizer.categorical_fields if f not in ("event", "channel")),
         numeric=tuple(f for f in tokenizer.numeric_fields if f != "value"),
-        company_events=company_events,
+        **reading,
         label_only_events=tokenizer.label_only_events,
         on_bad_rows="stop",
     )

@@ -130,7 +130,7 @@ def _combine_lines(lines: Any) -> Any:
     return lines.group_by("customer_id", "event_id", "event").aggregate(
         source_row=lines.source_row.min(),
         timestamp=lines.timestamp.min(),
-        known_at=lines.known_at.min(),
+        known_at=lines.known_at.max(),
         actor=lines.actor.min(),
         bucket=lines.bucket.min(),
         value=lines.value.sum(),
