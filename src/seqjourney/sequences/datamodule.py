@@ -84,7 +84,8 @@ class JourneyDataModule(pl.LightningDataModule):
 
     def mean_batch_weight(self) -> float:
         """Return the mean over training batches of the weight of their snapshots."""
-        batches = len(window_loader(self._train, seed=self._seed, **self._options).batch_sampler)
+        windows = build_windows(self._train, self._options["context"])
+        batches = len(BucketBatchSampler(windows, self._options["batch_tokens"], self._seed))
         return float(self._train.snapshots["weight"].sum()) / max(1, batches)
 
     def train_dataloader(self) -> StatefulDataLoader:
