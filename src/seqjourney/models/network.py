@@ -253,10 +253,11 @@ def _progress(trainer: TrainerConfig) -> list[Any]:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl+C stay an interruption: Lightning makes it an exit and goes deaf to further ones."""
+    before = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         raise KeyboardInterrupt from None
 
 
