@@ -14,8 +14,9 @@ def main(cfg: DictConfig) -> None:
     from seqjourney.commands.evaluate import evaluate, find_runs
 
     folder = Path(cfg.output) / cfg.name
+    runs = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
     evaluate(
-        [Path(run) for run in cfg.runs] if cfg.runs else find_runs(folder),
+        [Path(run) for run in runs] if runs else find_runs(folder),
         Path(cfg.report) if cfg.report else folder / "report",
         title=cfg.title or cfg.name,
         replicates=cfg.replicates,

@@ -7,7 +7,7 @@ Saved as LightGBM's text format and JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,7 +85,9 @@ class LightGBM:
         ):
             booster = self._boost(sets, setting, trainer, seed)
             rounds = booster.best_iteration or booster.current_iteration()
-            scores = _predict(booster, validation.features, trainer.threads)
+            scores = _predict(
+                booster, validation.features, self._spec.categorical_features, trainer.threads
+            )
             found = average_precision(validation.labels, scores, validation.weights)
             chosen = {**setting, "rounds": rounds}
             trials.append({**chosen, "validation_average_precision": found})
@@ -102,7 +104,7 @@ class LightGBM:
         assert self._spec is not None
         codes = [self._columns.index(name) for name in self._spec.categorical_features]
         first = lightgbm.Dataset(
-            _matrix(train.features),
+            _matrix(train.features, self._spec.categorical_features),
             label=train.labels,
             weight=train.weights,
             categorical_feature=codes,
@@ -111,7 +113,9 @@ class LightGBM:
             free_raw_data=False,
         )
         second = first.create_valid(
-            _matrix(validation.features), label=validation.labels, weight=validation.weights
+            _matrix(validation.features, self._spec.categorical_features),
+            label=validation.labels,
+            weight=validation.weights,
         )
         return [first, second]
 
@@ -149,7 +153,7 @@ class LightGBM:
             raise DataError("the boosted trees have not been fitted; train them first.")
         features = point_in_time_features(data.events, data.snapshots, self._spec)
         booster = lightgbm.Booster(model_str=self._trees)
-        return _predict(booster, features[self._columns], None)
+        return _predict(booster, features[self._columns], self._spec.categorical_features, None)
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and the trees, `trees.txt`."""
@@ -180,11 +184,20 @@ class LightGBM:
         return model
 
 
-def _matrix(features: pd.DataFrame) -> np.ndarray:
-    """Return float32 without names: LightGBM refuses those with JSON's special characters."""
-    return features.to_numpy(dtype=np.float32)
+def _matrix(features: pd.DataFrame, categorical: Collection[str]) -> np.ndarray:
+    """Return float32 without names: LightGBM refuses those with JSON's special characters.
+
+    Unknown categories (-1) become missing, which LightGBM would do with a warning.
+    """
+    values = features.to_numpy(dtype=np.float32, copy=True)
+    coded = features.columns.isin(list(categorical))
+    values[:, coded] = np.where(values[:, coded] < 0, np.nan, values[:, coded])
+    return values
 
 
-def _predict(booster: Any, features: pd.DataFrame, threads: int | None) -> np.ndarray:
-    scores = booster.predict(_matrix(features), raw_score=True, num_threads=threads or 0)
+def _predict(
+    booster: Any, features: pd.DataFrame, categorical: Collection[str], threads: int | None
+) -> np.ndarray:
+    matrix = _matrix(features, categorical)
+    scores = booster.predict(matrix, raw_score=True, num_threads=threads or 0)
     return np.asarray(scores, dtype=np.float64)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from seqjourney.cli import say
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
 
@@ -58,6 +59,7 @@ def evaluate(
     for path, frame in zip(paths, frames, strict=True):
         check_predictions(frame, _horizon(path))
     tasks = join_runs(frames)
+    _mention_other_data(paths)
     metrics = {
         "data": {
             "title": title,
@@ -91,6 +93,15 @@ def evaluate(
     return EvaluationResult(
         metrics, written["metrics.json"], written["report.md"], written["report.html"]
     )
+
+
+def _mention_other_data(paths: Sequence[Path]) -> None:
+    """Say so when runs of one report were trained on different preparations of the data."""
+    files = [path / "run.json" for path in paths if (path / "run.json").is_file()]
+    fingerprints = {file.parent.name: read_json(file).get("data_fingerprint") for file in files}
+    if len(set(fingerprints.values())) > 1:
+        each = ", ".join(f"{run}: {digest}" for run, digest in fingerprints.items())
+        say(f"Note: these runs were trained on different preparations of the data ({each}).")
 
 
 def predictions_digest(path: Path) -> str:

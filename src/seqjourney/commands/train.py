@@ -80,7 +80,7 @@ def train(config: Config) -> Run:
         f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
         f"-> {shown(folder)}"
     )
-    if run.note:
+    if run.note and config.model.kind != "base_rate":  # which is flat by design
         say(f"{config.model.name}: {run.note}")
     return run
 

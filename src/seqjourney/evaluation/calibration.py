@@ -46,7 +46,7 @@ class PlattCalibrator:
         flat = float(np.log(base) - np.log1p(-base))
         centre = float(np.average(score, weights=weight))
         spread = float(np.sqrt(np.average((score - centre) ** 2, weights=weight)))
-        if not spread > 0:
+        if np.ptp(score) == 0:
             return cls(0.0, flat, "all validation scores are equal; everyone gets the base rate")
         line = fit_logistic((score - centre) / spread, label, weight[None], RIDGE)[0]
         if not np.isfinite(line).all() or line[1] <= 0:

@@ -26,6 +26,10 @@ from seqjourney.files import read_json, write_json
 CORE = ("customer_id", "event_id", "timestamp", "known_at", "event", "actor")
 ORDER = ("customer_id", "timestamp", "event_id")
 FORMAT = 1
+_TIMES = (
+    "Times must be ISO 8601, such as 2024-12-31 14:05, or numbers since 1970 with "
+    "data.timestamp_unit=s, ms or us."
+)
 
 
 def write_event_log(
@@ -147,7 +151,8 @@ def _inspect(backend: Any, source: Source, rows: Any, config: DataConfig) -> dic
             raise DataError(
                 f"{bad:,} of {total:,} rows cannot be used (limit "
                 f"data.max_quarantined_share={config.max_quarantined_share:g}): {example}. "
-                "Does every data.* key name the right column?"
+                "Does every data.* key name the right column? "
+                + (_TIMES if worst["problem"].startswith("unreadable") else "")
             )
     offsets = time_offsets(source.rows) if config.timezone is None else None
     if offsets is not None:

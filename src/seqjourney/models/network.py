@@ -22,7 +22,7 @@ from seqjourney.config import (
     TransformerConfig,
     parse,
 )
-from seqjourney.errors import DataError
+from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import replacing_file
 from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, build_windows
@@ -215,6 +215,8 @@ class NetworkPredictor:
 
 def accelerator_for(choice: str) -> str:
     """Resolve `auto`; never Apple's MPS, which lacks the float64 that times need."""
+    if choice == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu, but torch sees no CUDA GPU; use auto or cpu.")
     if choice != "auto":
         return choice
     return "gpu" if torch.cuda.is_available() else "cpu"

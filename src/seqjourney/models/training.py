@@ -107,7 +107,7 @@ def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 class ResumableCheckpoint(pl.Callback):
-    """Write all that a resume needs every so many steps, between two batches of an epoch.
+    """Write all that a resume needs every so many steps and after each epoch's first batch.
 
     Lightning goes on exactly from there only: at an epoch's last batch it would skip the
     validation, and while a batch is being learned its data count as read. So an epoch of a single
@@ -123,10 +123,15 @@ class ResumableCheckpoint(pl.Callback):
         self._written_at = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        """Write when it is time."""
-        due = trainer.global_step - self._written_at >= self._every_steps
+        """Write when it is time; short epochs would never be, so each one's start counts too."""
+        due = trainer.global_step - self._written_at >= self._every_steps or batch_idx == 0
         if due and not trainer.is_last_batch:
             trainer.save_checkpoint(self._path)
             self._written_at = trainer.global_step
