@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
@@ -99,8 +98,3 @@ class JourneyDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
         """Move a batch, which is our own class, to the device."""
         return batch.to(device)
-
-
-def count_tokens(data: TaskData, context: int) -> int:
-    """Return how many event tokens one pass over the data's snapshots reads."""
-    return int(np.sum(build_windows(data, context).lengths))
