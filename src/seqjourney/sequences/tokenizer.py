@@ -97,7 +97,9 @@ class Tokenizer:
                 **rest,
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"not a tokenizer of this version ({error!r}).") from None
+            raise DataError(
+                f"not a tokenizer of this version; prepare the data and train again ({error!r})."
+            ) from None
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
