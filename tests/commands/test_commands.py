@@ -122,22 +122,26 @@ def test_a_run_records_whom_it_was_trained_on_as_hashes(config_of: ConfigOf, sho
     assert hashes["customer_hash"].tolist() == expected
 
 
-def test_a_failing_fit_leaves_nothing_and_keeps_the_old_run(
+def test_a_failing_run_keeps_the_old_one_and_what_training_had_reached(
     config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch
 ):
-    run = train(config_of())
+    several = {"kind": "gru", "name": "gru", "width": 16, "context": 64, "batch_tokens": 2048}
+    run = train(config_of(model=several))
     before = {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()}
 
     def fail(self: NetworkPredictor, *_: object) -> None:
         raise RuntimeError("boom")
 
-    for method in ("fit", "score", "save"):
-        monkeypatch.setattr(NetworkPredictor, method, fail)
-        with pytest.raises(RuntimeError, match="boom"):
-            train(config_of())
-        assert [p.name for p in run.folder.parent.iterdir()] == ["gru"]
+    for method, left in (("fit", {"gru"}), ("score", {"gru", "gru.partial"})):
+        with monkeypatch.context() as patched:
+            patched.setattr(NetworkPredictor, method, fail)
+            with pytest.raises(RuntimeError, match="boom"):
+                train(config_of(model=several))
+        assert {p.name for p in run.folder.parent.iterdir()} == left
         assert {p.name: p.stat().st_mtime_ns for p in run.folder.iterdir()} == before
-        monkeypatch.undo()
+    again = train(config_of(model=several, trainer={"resume": True}))
+    assert {p.name for p in run.folder.parent.iterdir()} == {"gru"}
+    assert again.validation == run.validation
 
 
 def test_a_run_of_data_that_is_not_prepared_says_what_to_do(config_of: ConfigOf, tmp_path: Path):

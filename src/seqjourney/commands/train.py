@@ -43,8 +43,8 @@ class Run:
 def train(config: Config) -> Run:
     """Train one model and write its run directory, whole or not at all.
 
-    An interrupted network training leaves `<run>.partial` with a checkpoint, from which
-    `trainer.resume=true` goes on exactly; anything else that fails leaves nothing.
+    A network's run that is interrupted or fails leaves `<run>.partial` when training had written
+    a checkpoint, from which `trainer.resume=true` goes on exactly; any other leaves nothing.
 
     Raises:
         LeakageError: a time rule is broken.
