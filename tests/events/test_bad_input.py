@@ -112,7 +112,7 @@ def test_a_place_without_data_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     for place in ("nowhere.csv", "empty", "*.parquet"):
         refuse(tmp_path, tmp_path / place, "no such file, folder or glob")
-    refuse(tmp_path, text(tmp_path, "x", "notes.docx"), r"notes.docx: not CSV \(.csv")
+    refuse(tmp_path, text(tmp_path, "x", "notes.docx"), r"notes.docx: of no known kind \(CSV .csv")
 
 
 def test_csv_and_parquet_in_one_folder_are_not_mixed(tmp_path):

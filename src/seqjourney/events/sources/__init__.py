@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.config import DataConfig
+from seqjourney.events.rejects import Reject
 
 SOURCES = {
     "table": "seqjourney.events.sources.table",
     "online_retail": "seqjourney.events.sources.online_retail",
 }
+
+
+def no_rejects(_: Any) -> list[Reject]:
+    """Return nothing: files of rows whose lines the engine reads or refuses whole."""
+    return []
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,13 @@ class Source:
     `rows` is an Ibis table with `customer_id`, `timestamp`, `event`, optionally `known_at`,
     `event_id`, `channel`, `value`, the declared fields, and `source_row` (int64, position in the
     input). `combine` turns several cleaned rows into one event (invoice lines into an invoice).
+    `rejected` returns the lines of the files that are no rows at all.
     """
 
     rows: Any
     files: tuple[Path, ...]
     combine: Callable[[Any], Any] | None = None
+    rejected: Callable[[Any], list[Reject]] = no_rejects
 
 
 def open_source(backend: Any, config: DataConfig) -> Source:

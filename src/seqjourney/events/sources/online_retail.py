@@ -13,8 +13,9 @@ from typing import Any
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
+from seqjourney.events.engine import read_table
+from seqjourney.events.files import find_files
 from seqjourney.events.sources import Source
-from seqjourney.events.sources.table import find_files, read_files
 
 URL = "https://archive.ics.uci.edu/static/public/352/online+retail.zip"
 WORKBOOK = "Online Retail.xlsx"
@@ -35,7 +36,7 @@ def open_source(backend: Any, config: DataConfig) -> Source:
     """Open the workbook, a CSV or a Parquet copy; fetch the workbook when nothing is there."""
     file = _locate(Path(config.path).expanduser())
     workbook = file.suffix == ".xlsx"
-    lines = _read_workbook(file) if workbook else read_files(backend, find_files(str(file)))
+    lines = _read_workbook(file) if workbook else read_table(backend, find_files(str(file)))
     for column in LINE_COLUMNS:
         if column not in lines.columns:
             hint = nearest(column, lines.columns)

@@ -1,0 +1,46 @@
+"""What a run can be told: every configuration key, its meaning and its default.
+
+Hydra composes YAML from `configs/`; `parse` turns the result into these frozen models and refuses
+an unknown key with the nearest match. Durations are written `30d`, `6h`, `90m`, `45s` or `2w`.
+Read in this order: `data` (where events come from), `task` (what is predicted, when), `model` (one
+class per kind), `run` (the trainer, and all of it in `Config`).
+"""
+
+from seqjourney.config.data import DataConfig
+from seqjourney.config.model import (
+    BaseRateConfig,
+    GRUConfig,
+    LightGBMConfig,
+    LogisticConfig,
+    ModelConfig,
+    NetworkConfig,
+    RecencyConfig,
+    TransformerConfig,
+)
+from seqjourney.config.parsing import parse, siblings
+from seqjourney.config.run import Config, LoggerConfig, TrainerConfig
+from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
+from seqjourney.config.types import Strict, nearest
+
+__all__ = [
+    "BaseRateConfig",
+    "Config",
+    "CutoffRange",
+    "Cutoffs",
+    "DataConfig",
+    "Eligible",
+    "GRUConfig",
+    "LightGBMConfig",
+    "LoggerConfig",
+    "LogisticConfig",
+    "ModelConfig",
+    "NetworkConfig",
+    "RecencyConfig",
+    "Strict",
+    "TaskConfig",
+    "TrainerConfig",
+    "TransformerConfig",
+    "nearest",
+    "parse",
+    "siblings",
+]

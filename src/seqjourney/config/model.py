@@ -1,0 +1,93 @@
+"""Which model answers, network or baseline, and with what settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from seqjourney.config.types import Strict
+
+
+class _Network(Strict):
+    name: str
+    width: int = Field(64, ge=4)
+    """Width D of tokens and hidden states."""
+    layers: int = Field(1, ge=1)
+    members: int = Field(1, ge=1)
+    """Networks that learn side by side and answer with their mean."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    context: int = Field(512, ge=2)
+    """Most recent events that a snapshot sees: between half of this and all of it."""
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(50, ge=0)
+    """Steps over which the learning rate rises linearly from zero."""
+    average_decay: float = Field(0.98, ge=0, lt=1)
+    """Per step; validation and the checkpoint use this exponential average of the weights."""
+    batch_tokens: int = Field(4096, ge=64)
+    """Token budget of a batch, padding and snapshot tokens included."""
+
+
+class GRUConfig(_Network):
+    """Recurrent backbone: one state per event."""
+
+    kind: Literal["gru"]
+
+
+class TransformerConfig(_Network):
+    """Causal transformer with rotary attention on real time."""
+
+    kind: Literal["transformer"]
+    heads: int = Field(4, ge=1)
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> TransformerConfig:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({self.heads})")
+        return self
+
+
+class BaseRateConfig(Strict):
+    """Everyone gets the training base rate."""
+
+    kind: Literal["base_rate"]
+    name: str
+
+
+class RecencyConfig(Strict):
+    """Customers ranked by the time since their last event alone."""
+
+    kind: Literal["recency"]
+    name: str
+
+
+class LogisticConfig(Strict):
+    """Logistic regression on point-in-time features; the penalty is chosen on validation."""
+
+    kind: Literal["logistic"]
+    name: str
+    penalties: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    """Inverse strengths C that are tried."""
+
+
+class LightGBMConfig(Strict):
+    """Gradient boosting on point-in-time features, tuned by random search on validation."""
+
+    kind: Literal["lightgbm"]
+    name: str
+    trials: int = Field(10, ge=1)
+    rounds: int = Field(400, ge=1)
+    """Most boosting rounds; validation stops earlier."""
+
+
+NetworkConfig = GRUConfig | TransformerConfig
+ModelConfig = Annotated[
+    GRUConfig
+    | TransformerConfig
+    | BaseRateConfig
+    | RecencyConfig
+    | LogisticConfig
+    | LightGBMConfig,
+    Field(discriminator="kind"),
+]

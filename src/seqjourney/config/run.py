@@ -1,0 +1,76 @@
+"""One run: this data, this task, this model, trained like this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from seqjourney.config.data import DataConfig
+from seqjourney.config.model import ModelConfig
+from seqjourney.config.task import TaskConfig
+from seqjourney.config.types import Strict
+
+
+class TrainerConfig(Strict):
+    """How a network is trained; baselines use only `threads` and `progress`."""
+
+    max_epochs: int = Field(60, ge=1)
+    patience: int = Field(8, ge=1)
+    """Epochs without a better validation average precision before training stops."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto`: a CUDA GPU where there is one, else the CPU (times need float64, which MPS lacks)."""
+    devices: int = Field(1, ge=1)
+    """More than one trains with DDP."""
+    workers: int = Field(0, ge=0)
+    """Processes that build batches."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch and LightGBM; unset means their default."""
+    checkpoint_every_steps: int = Field(200, ge=1)
+    """How often a resumable checkpoint is written within an epoch."""
+    resume: bool = False
+    """Go on from the interrupted run of the same configuration."""
+    limit_batches: int | None = Field(None, ge=1)
+    """Only so many batches an epoch: a quick check that everything runs."""
+    progress: bool = True
+
+
+class LoggerConfig(Strict):
+    """Where training curves go besides the CSV that is always written."""
+
+    wandb: bool = False
+    project: str = "seqjourney"
+    offline: bool = True
+    """Weights & Biases without network or account; sync later with `wandb sync`."""
+
+
+class Config(Strict):
+    """One run: this data, this task, this model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the experiment; runs go to `<output>/<name>/<model>`."""
+    seed: int = Field(0, ge=0)
+    output: Path = Path("outputs")
+    processed: Path = Path("data/processed")
+    """Where prepared data lies."""
+    run: Path | None = None
+    """Overrides the run's folder."""
+    data: DataConfig
+    task: TaskConfig
+    model: ModelConfig
+    trainer: TrainerConfig = TrainerConfig()
+    logger: LoggerConfig = LoggerConfig()
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared data."""
+        return self.processed / self.data.name
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run."""
+        return self.run or self.output / self.name / self.model.name

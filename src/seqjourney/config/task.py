@@ -1,0 +1,77 @@
+"""What is predicted, for whom, and when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from seqjourney.config.types import Duration, Moment, Strict
+
+
+class Eligible(Strict):
+    """Who counts at a cutoff."""
+
+    events: tuple[str, ...] | None = None
+    """Events that make a customer count; unset means any event of the customer's own."""
+    within: Duration | None = None
+    """How recent such an event must be; unset means ever."""
+    without: tuple[str, ...] = ()
+    """Customers with one of these events before the cutoff do not count (converted already)."""
+
+
+class CutoffRange(Strict):
+    """Cutoffs from `start` to `end`, both included, every `every`."""
+
+    start: Moment
+    end: Moment
+    every: Duration
+
+    @model_validator(mode="after")
+    def _check_order(self) -> CutoffRange:
+        if self.end < self.start:
+            raise ValueError(
+                f"end {self.end:%Y-%m-%d %H:%M} lies before start {self.start:%Y-%m-%d %H:%M}"
+            )
+        return self
+
+    def moments(self) -> tuple[datetime, ...]:
+        """Return the cutoffs, ascending."""
+        count = (self.end - self.start) // self.every
+        return tuple(self.start + step * self.every for step in range(count + 1))
+
+
+Moments = Annotated[tuple[Moment, ...], Field(min_length=1)]
+
+
+class Cutoffs(Strict):
+    """The cutoffs of the three splits; every list ascending, no label windows overlapping."""
+
+    train: CutoffRange | Moments
+    validation: CutoffRange | Moments
+    test: CutoffRange | Moments
+
+    def of(self, split: str) -> tuple[datetime, ...]:
+        """Return the cutoffs of a split (train, validation, test), ascending."""
+        chosen: CutoffRange | tuple[datetime, ...] = getattr(self, split)
+        return chosen.moments() if isinstance(chosen, CutoffRange) else tuple(sorted(set(chosen)))
+
+
+class TaskConfig(Strict):
+    """What is predicted, for whom, and when."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    kind: Literal["occurrence", "absence"]
+    """`occurrence`: a target event happens within the horizon. `absence`: none does."""
+    target: tuple[str, ...] = Field(min_length=1)
+    """Events that count as the target."""
+    horizon: Duration
+    """Length of the label window, `(cutoff, cutoff + horizon]`."""
+    eligible: Eligible = Eligible()
+    cutoffs: Cutoffs | None = None
+    """Unset: derived from the data's time span and the horizon."""
+    customer_holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of customers kept out of training and validation; the test then has only them."""
+    trusted_fields: tuple[str, ...] = ()
+    """Fields that may tell the labels apart almost perfectly without counting as a leak."""

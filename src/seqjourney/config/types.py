@@ -1,0 +1,71 @@
+"""What all configuration models share: strictness, durations, moments, time zones."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+_MOST_NAMED = 30  # in a message
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _duration(value: object) -> object:
+    """Read `30d` as 30 days; leave anything else to pydantic (ISO 8601 such as `P30D`)."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", value)):
+        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    if isinstance(value, bool | int | float):
+        raise ValueError(f"a duration needs a unit: write '{value}d' for {value} days")
+    return value
+
+
+def _utc(value: object) -> object:
+    """Read a date or time; one without an offset is UTC."""
+    if hasattr(value, "year") and not isinstance(value, datetime):
+        value = str(value)  # YAML reads 2011-01-15 as a date
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("a duration must be longer than nothing")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+Moment = Annotated[datetime, BeforeValidator(_utc)]
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"no such time zone.{nearest(value, available_timezones())}")
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the closest known word, or a list of the known ones."""
+    known = sorted(known)
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if match:
+        return f" Did you mean '{match[0]}'?"
+    shown = [name if len(name) <= 60 else name[:57] + "..." for name in known[:_MOST_NAMED]]
+    more = f" and {len(known) - len(shown):,} more" if len(known) > len(shown) else ""
+    return f" Known: {', '.join(shown)}{more}."
