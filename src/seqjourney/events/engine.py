@@ -42,6 +42,9 @@ def connect(
     }
     if threads is not None:
         options["threads"] = threads
+    # Ibis would merge neighbouring selects by copying expressions into one another, which both
+    # it and the engine then work through as many times as they are used.
+    ibis.options.sql.fuse_selects = False
     database = scratch / "engine.duckdb"
     try:
         backend = ibis.duckdb.connect(str(database), **options)
@@ -132,7 +135,9 @@ def json_texts(column: Any, paths: Sequence[Sequence[str]]) -> list[Any]:
     def json_extract_string(text: Any, paths: Any) -> Any: ...
 
     ways = ["$" + "".join(f'."{_escaped(key)}"' for key in path) for path in paths]
-    texts = json_extract_string(column.cast("string"), ways)
+    # Text that is no JSON must give nulls; the engine would stop at it.
+    valid = column if column.type().is_json() else column.try_cast("json")
+    texts = json_extract_string(valid.cast("string"), ways)
     return [texts[position] for position in range(len(ways))]
 
 

@@ -1,8 +1,9 @@
 """One module per kind of raw export; each turns files into rows with our column names.
 
-A source says which columns hold the customer, the time, the event and the declared fields;
-cleaning, quarantine and sorting are the same for all and live in `events.cleaning`.
-Add a source by writing a module with `open_source` and naming it in `SOURCES`.
+A source says which columns hold the customer (or its identifiers), the time, the event and the
+declared fields; cleaning, quarantine and sorting are the same for all and live outside.
+Add a source by writing a module with `open_source` and naming it in `AMONG` and in
+`config.data.SourceKind`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from seqjourney.config import DataConfig
+from seqjourney.config import DataConfig, SourceConfig
 from seqjourney.events.rejects import Reject
 
-SOURCES = {
-    "table": "seqjourney.events.sources.table",
-    "online_retail": "seqjourney.events.sources.online_retail",
+ALONE = {"table": "table", "online_retail": "online_retail"}
+"""Sources that are a log by themselves (`data.source`) -> their module."""
+AMONG = {
+    "table": "declared_table",
+    "segment": "segment",
+    "rudderstack": "rudderstack",
+    "mparticle": "mparticle",
+    "snowplow": "snowplow",
+    "ga4": "ga4",
+    "posthog": "posthog",
+    "cloudevents": "cloudevents",
+    "amplitude": "amplitude",
 }
+"""Kinds of one source among several (`data.sources`) -> their module."""
 
 
 def no_rejects(_: Any) -> list[Reject]:
@@ -43,10 +54,13 @@ class Source:
     rejected: Callable[[Any], list[Reject]] = no_rejects
 
 
-def open_source(backend: Any, config: DataConfig) -> Source:
+def open_source(backend: Any, config: DataConfig | SourceConfig) -> Source:
     """Open the configured source lazily.
 
     Raises:
         DataError: no such file, an empty file, or a missing column.
     """
-    return import_module(SOURCES[config.source]).open_source(backend, config)
+    several = isinstance(config, SourceConfig)
+    name = AMONG[config.kind] if several else ALONE[config.source]
+    found: Source = import_module(f"{__name__}.{name}").open_source(backend, config)
+    return found

@@ -133,7 +133,6 @@ def _combine_lines(lines: Any) -> Any:
         timestamp=lines.timestamp.min(),
         known_at=lines.known_at.max(),
         actor=lines.actor.min(),
-        bucket=lines.bucket.min(),
         value=lines.value.sum(),
         lines=lines.count().cast("float64"),
         **declared,

@@ -1,0 +1,52 @@
+"""Moments of raw exports as UTC timestamps, whatever zone the engine's session is in.
+
+Vendors write UTC, with or without saying so. What cannot be read becomes null, never an error.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import ibis
+import ibis.expr.datatypes as dt
+
+UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
+_OFFSET = r"(?i)([+-]\d{2}(:?\d{2})?|z|utc|gmt)$"
+_DAY_ALONE = r"^\d{4}-\d{2}-\d{2}$"
+_MOST_MILLISECONDS = 9_000_000_000_000_000  # beyond this the engine's clock overflows
+
+
+def utc(column: Any) -> Any:
+    """Read a time; text, dates and timestamps without an offset are UTC."""
+    kind = column.type()
+    if kind.is_timestamp() and kind.timezone is not None:
+        return column.cast(UTC_MICROSECONDS)
+    if not (kind.is_timestamp() or kind.is_date() or kind.is_string()):
+        return ibis.null(UTC_MICROSECONDS)
+    text = column.cast("string")
+    bare = text.strip()
+    marked = ibis.cases(
+        (text.endswith("Z"), text),
+        (bare.re_search(_DAY_ALONE), bare + "T00:00:00Z"),  # it looks like one with an offset
+        (bare.re_search(_OFFSET), bare),
+        else_=bare + "Z",
+    )
+    return marked.try_cast(UTC_MICROSECONDS)
+
+
+def of_milliseconds(count: Any) -> Any:
+    """Read a count of milliseconds since 1970, given as text or number; null where it is none."""
+    number = count.try_cast("float64")
+    number = (number.abs() < _MOST_MILLISECONDS).ifelse(number, ibis.null("float64"))
+    epoch = ibis.literal(datetime(1970, 1, 1, tzinfo=UTC)).cast(UTC_MICROSECONDS)
+    return epoch + (number * 1000).round().cast("int64").as_interval("us")
+
+
+def unskewed(happened: Any, sent: Any, received: Any) -> Any:
+    """Correct a device's clock by the server's: received - (sent - happened), all timestamps.
+
+    Without a time of sending or receipt the device's word stands.
+    """
+    before_sending = sent.delta(happened, unit="microsecond")
+    return ibis.coalesce(received - before_sending.as_interval("us"), happened)
