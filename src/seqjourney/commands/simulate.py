@@ -1,4 +1,4 @@
-"""`simulate`: a subscription shop's event log with a known hidden process."""
+"""`simulate`: a subscription shop with a known hidden process, as one log or as many exports."""
 
 from __future__ import annotations
 
@@ -33,3 +33,30 @@ def simulate(folder: Path, **settings: Any) -> Path:
         "Next: python scripts/prepare.py data=demo",
     )
     return events
+
+
+def simulate_company(folder: Path, **settings: Any) -> Path:
+    """Simulate the same shop as a company's raw exports, in the shapes of nine vendors.
+
+    `settings` are the fields of `simulation.company.CompanyConfig`.
+
+    Returns:
+        The path of `sources.yaml`, a data config for these exports; `truth/` lies beside it.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    from seqjourney.files import read_json
+    from seqjourney.simulation.company import CompanyConfig, write_company
+
+    try:
+        config = CompanyConfig(**settings)
+    except TypeError as error:
+        raise ConfigError(str(error)) from None
+    sources = write_company(config, folder)
+    rows = read_json(folder / "company.json")["rows"]
+    say(
+        f"Simulated {sum(rows.values()):,} raw rows in {len(rows)} sources: {shown(folder)}",
+        "Next: python scripts/prepare.py data=company",
+    )
+    return sources
