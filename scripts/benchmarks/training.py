@@ -1,7 +1,7 @@
 """How well training uses the machine, and what one pass for all cutoffs of a customer saves.
 
-Two figures per network, both on real batches of the simulated shop with fortnightly cutoffs and
-the default model settings; a step is loading, forward, backward, clipping, AdamW and the average
+Two figures per network, both on batches of the simulated shop with weekly training cutoffs (as the
+Online Retail tasks have) and the default model settings; a step is loading, forward, backward, clipping, AdamW and the average
 of the weights, everything that our training does but Lightning's own loop.
 
 `gemm_share_*`: useful floating-point operations per second of training by those of a 2048 x 2048
@@ -60,7 +60,7 @@ from seqjourney.sequences.task_data import TaskData
 NOTE = """`gemm_share_*`: useful floating-point operations per second of training (padding,
 look-ups and element-wise work not counted; forward and backward as three times forward) by those
 of a 2048 x 2048 float32 `torch.mm` on the same threads. `snapshot_token_speedup_*`: labels per
-second of training with all cutoffs of a customer in one pass by those with one sequence per
+second of training with all weekly cutoffs of a customer in one pass by those with one sequence per
 snapshot, loading and optimiser included, the same model, sampler and token budget. Medians over
 {pairs} interleaved rounds (matrix product, one pass, one sequence per snapshot), each on other
 batches that cover all sizes; low and high are the lowest and the highest round. The rows sum up
@@ -107,7 +107,8 @@ def _prepare(folder: Path, customers: int, chosen: Options) -> TaskData:
     raw = write_shop(ShopConfig(customers=customers), folder / "raw")
     content = load_config("prepare", "data=demo", f"data.path={raw}")["data"]
     config = parse(DataConfig, content | {"tasks": []}, "data")
-    task = parse(TaskConfig, load_config("train", "experiment=demo")["task"], "task")
+    weekly = "task.cutoffs.train.every=7d"
+    task = parse(TaskConfig, load_config("train", "experiment=demo", weekly)["task"], "task")
     with redirect_stdout(io.StringIO()):
         prepared = prepare(config, folder, progress=False)
     with connect(folder, threads=chosen.threads) as backend:
@@ -220,7 +221,7 @@ class Arm:
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
         self._optimizer.step()
         self._schedule.step()
-        self._training.on_train_batch_end(None, batch, 0)
+        self._training.averaged.update_parameters(model)
 
 
 def single_windows(data: TaskData, context: int) -> Windows:
