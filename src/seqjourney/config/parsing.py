@@ -58,7 +58,8 @@ def siblings(schema: type[BaseModel], path: list[str]) -> list[str]:
                 tags = getattr(model.model_fields["kind"].annotation, "__args__", ())
                 found += [model] if part in tags else []
         models = found or models
-    return [name for model in models for name in model.model_fields]
+    fields = [item for model in models for item in model.model_fields.items()]
+    return [field.alias or name for name, field in fields]
 
 
 def _models_in(annotation: Any) -> list[Any]:
