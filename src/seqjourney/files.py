@@ -7,6 +7,7 @@ A full disk becomes one clear message, and nothing half-written stays.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -73,6 +74,13 @@ def explaining_full_disk(path: Path) -> Iterator[None]:
                 "(larger-than-memory data also spills there), then run the same command again."
             ) from error
         raise
+
+
+def describe_file(file: Path) -> dict[str, Any]:
+    """Return a file's path, size and SHA-256, for a manifest."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"path": str(file), "bytes": file.stat().st_size, "sha256": digest}
 
 
 def write_json(path: Path, content: Any) -> None:

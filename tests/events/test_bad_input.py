@@ -97,7 +97,7 @@ def test_numbers_beyond_any_calendar_stop_with_the_reason(tmp_path, number):
 
 def test_mixed_time_zones_stop_with_the_way_out(tmp_path):
     path = text(tmp_path, HEADER + "a,2023-01-01 10:00,x\na,2023-01-01 10:00:00+01:00,x\n")
-    refuse(tmp_path, path, r"mixes time zones: 1 times have.*data\.timezone=UTC")
+    refuse(tmp_path, path, r"mixes time zones: 1 rows have.*data\.timezone=UTC")
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_disk_that_is_really_full_is_said_so_wherever_it_happens(tmp_path, tin
     path = write_csv(raw_events(customers=600, per_customer=20), tmp_path / "e.csv")
     config = data_config(path, event_id="id", categorical=["id"], numeric=["amount", "items"])
     refused = 0
-    for megabytes in (0.3, 0.9, 1.4, 1.9, 2.4, 3, 16):
+    for megabytes in (0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 16):
         resize(megabytes)
         try:
             prepare(config, place, progress=False)

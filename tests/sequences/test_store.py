@@ -62,30 +62,57 @@ def test_arrays_are_mapped_and_not_read(store):
         assert array.mode == "r"
 
 
-def test_a_store_without_numeric_fields_or_without_any_token_opens(tmp_path):
-    import ibis
+def store_of(log: pd.DataFrame, place: Path, name: str, **keys):
+    """Write a small event log and the store of it."""
+    file = place / f"{name}.parquet"
+    log.to_parquet(file, index=False)
+    columns = {"customer": "c", "timestamp": "t", "event": "e"}
+    write_store([file], DataConfig(name="x", path="x", **columns, **keys), place / name)
+    return open_store(place / name)
 
+
+@pytest.mark.parametrize(("label_only", "tokens"), [((), 1), (("won",), 0)])
+def test_a_store_without_numeric_fields_or_without_any_token_opens(tmp_path, label_only, tokens):
     log = clean_log(
         pd.DataFrame(
             {"customer": ["a"], "id": ["1"], "at": [pd.Timestamp("2023-01-01", tz="UTC")]}
         ).assign(known=pd.Timestamp("2023-01-01", tz="UTC"), event="won")
     )
-    with connect(tmp_path) as backend:
-        part = backend.create_table("log", ibis.memtable(log))
-        for name, label_only, tokens in (("some", (), 1), ("none", ("won",), 0)):
-            config = DataConfig(
-                name="x",
-                path="x",
-                customer="c",
-                timestamp="t",
-                event="e",
-                label_only_events=label_only,
-            )
-            write_store([part], config, tmp_path / name)
-            store = open_store(tmp_path / name)
-            assert store.customer_ids.tolist() == ["a"]
-            assert store.offsets.tolist() == [0, tokens]
-            assert store.numeric.shape == (tokens, 0)
+    store = store_of(log, tmp_path, "store", label_only_events=label_only)
+    assert store.customer_ids.tolist() == ["a"]
+    assert store.offsets.tolist() == [0, tokens]
+    assert store.numeric.shape == (tokens, 0)
+
+
+def test_a_store_does_not_depend_on_how_many_rows_are_read_at_once(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    n = 400
+    at = pd.Timestamp("2023-01-01", tz="UTC") + pd.to_timedelta(random.integers(0, 90, n), unit="D")
+    log = pd.DataFrame(
+        {
+            "customer_id": [f"c{i}" for i in random.integers(0, 9, n)],
+            "event_id": [f"{i:04}" for i in range(n)],
+            "timestamp": at.as_unit("us"),
+            "known_at": (at + pd.to_timedelta(random.integers(0, 9, n), unit="D")).as_unit("us"),
+            "event": random.choice(["look", "buy", "won"], n),
+            "value": random.normal(size=n),
+        }
+    ).sort_values(["customer_id", "timestamp", "event_id"], ignore_index=True)
+    stores = []
+    for rows in (1, 7, 64, 500_000):
+        monkeypatch.setattr("seqjourney.sequences.store._BATCH_ROWS", rows)
+        keys = {"value": "value", "label_only_events": ("won",)}
+        stores.append(store_of(log, tmp_path, f"store{rows}", **keys))
+    tokens = log[log["event"] != "won"]
+    by_known = tokens.sort_values(["customer_id", "known_at", "timestamp", "event_id"])
+    for store in stores:
+        assert store.customer_ids.tolist() == sorted(log["customer_id"].unique())
+        assert np.diff(store.offsets).tolist() == tokens.groupby("customer_id").size().tolist()
+        names = np.array(store.dictionaries["event"])
+        assert names.tolist() == ["buy", "look"]
+        assert names[store.categorical[:, 0]].tolist() == by_known["event"].tolist()
+        assert (store.times[:, 1] == by_known["known_at"].astype("int64")).all()
+        np.testing.assert_array_equal(store.numeric[:, 0], by_known["value"].astype("float32"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 from seqjourney.cli import say, shown, table
 from seqjourney.config import DataConfig, TaskConfig
 from seqjourney.events.engine import connect
-from seqjourney.events.log import read_event_log_parts, write_event_log
+from seqjourney.events.log import event_log_files, write_event_log
 from seqjourney.files import replacing_folder
 from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.store import write_store
@@ -42,12 +42,9 @@ def prepare(
     status = Console(stderr=True, quiet=not progress).status
     with replacing_folder(prepared) as folder:
         with status("Cleaning, sorting and writing the event log ..."):
-            manifest = write_event_log(data, folder)
-        with (
-            status("Writing the sequence store ..."),
-            connect(folder, memory_limit=data.memory_limit, threads=data.threads) as backend,
-        ):
-            write_store(read_event_log_parts(backend, folder), data, folder / "store")
+            manifest = write_event_log(data, folder, processed=processed)
+        with status("Writing the sequence store ..."):
+            write_store(event_log_files(folder), data, folder / "store")
         cut = []
         for task in tasks:
             with (
@@ -75,8 +72,34 @@ def _report(manifest: dict[str, Any]) -> None:
     rows = manifest["rows"]
     lines = [("rows read", rows["in"])]
     lines += [(f"  quarantined: {reason}", n) for reason, n in rows["quarantined"].items()]
-    lines += [("  duplicates of an event id", rows["duplicates"])] if rows["duplicates"] else []
-    lines += [("  merged into another event", rows["merged"])] if rows["merged"] else []
+    others = {
+        "duplicates of an event id": rows["duplicates"],
+        "merged into another event": rows["merged"],
+        "of customers who were erased": rows["erased"],
+        "withheld for consent": rows["withheld_for_consent"],
+    }
+    lines += [(f"  {what}", n) for what, n in others.items() if n]
     lines += [("events", rows["events"]), ("customers", manifest["customers"])]
     say(f"{manifest['name']}: {manifest['first'][:16]} to {manifest['last'][:16]} UTC")
     table({"": "left", "count": "right"}, [(name, f"{count:,}") for name, count in lines])
+    if "sources" in manifest:
+        _report_sources(manifest)
+
+
+def _report_sources(manifest: dict[str, Any]) -> None:
+    """Say the same by source, and what identity and taxonomy found."""
+    columns = ("in", "quarantined", "duplicates", "erased", "withheld_for_consent", "events")
+    rows = []
+    for source, account in manifest["sources"].items():
+        counts = [sum(n.values()) if isinstance(n := account[c], dict) else n for c in columns]
+        rows.append((source, *(f"{count:,}" for count in counts)))
+    headings = ("rows", "quarantined", "duplicates", "erased", "no consent", "events")
+    table({"source": "left", **dict.fromkeys(headings, "right")}, rows)
+    identity, names = manifest["identity"], manifest["taxonomy"]
+    say(
+        f"{identity['identifiers']:,} identifiers are {identity['customers']:,} customers; "
+        f"{identity['shared']:,} identifiers are shared, {sum(identity['refused'].values()):,} "
+        "links were refused (identity/).",
+        f"{names['mapped_rows'] / max(1, names['rows']):.1%} of the volume has a canonical name "
+        f"({names['violations']:,} rows break the plan: taxonomy_review.yaml).",
+    )

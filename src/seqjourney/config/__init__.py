@@ -6,7 +6,7 @@ Read in this order: `data` (where events come from), `task` (what is predicted, 
 class per kind), `run` (the trainer, and all of it in `Config`).
 """
 
-from seqjourney.config.data import DataConfig
+from seqjourney.config.data import DataConfig, SourceConfig
 from seqjourney.config.model import (
     BaseRateConfig,
     GRUConfig,
@@ -36,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "NetworkConfig",
     "RecencyConfig",
+    "SourceConfig",
     "Strict",
     "TaskConfig",
     "TrainerConfig",

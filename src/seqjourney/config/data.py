@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from seqjourney.config.types import Moment, Strict, Zone
+from seqjourney.events.consent.policy import ConsentPolicy
+from seqjourney.events.identity.rules import IdentityRules
+
+MoneyPart = Literal["net", "total", "discount", "tax", "shipping", "refund", "currency"]
+Evidence = Literal[
+    "page_url",
+    "referrer",
+    "utm_source",
+    "utm_medium",
+    "utm_campaign",
+    "utm_term",
+    "utm_content",
+    "click_id",
+    "user_agent",
+]
 
 
-class DataConfig(Strict):
-    """Where events come from and how their columns are named."""
+class TableColumns(Strict):
+    """How a table of events names its columns, and how its times are written."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """Names the prepared folder, `data/processed/<name>`."""
-    source: Literal["table", "online_retail"] = "table"
-    """`table`: any CSV or Parquet, one row per event. `online_retail`: UCI's invoice lines."""
-    path: str
-    """A file, a folder or a glob of CSV (also gzipped) or Parquet."""
     customer: str | None = None
     """Column with the customer's id."""
     timestamp: str | None = None
@@ -39,6 +48,103 @@ class DataConfig(Strict):
     """Column with the channel."""
     value: str | None = None
     """Column with money: one currency, net of tax, refunds negative."""
+
+    def _check_table(self, key: str) -> None:
+        """Refuse a table without the columns that every event needs."""
+        if self.customer is None:
+            raise ValueError(f"{key}.customer must name a column (source: table)")
+        self._check_event(key)
+
+    def _check_event(self, key: str) -> None:
+        if self.timestamp is None:
+            raise ValueError(f"{key}.timestamp must name a column (source: table)")
+        if (self.event is None) == (self.event_name is None):
+            raise ValueError(f"set exactly one of {key}.event (a column) and {key}.event_name")
+
+
+SourceKind = Literal[
+    "table",
+    "segment",
+    "rudderstack",
+    "mparticle",
+    "snowplow",
+    "ga4",
+    "posthog",
+    "cloudevents",
+    "amplitude",
+]
+
+WITH_OPTIONS = ("snowplow", "posthog", "cloudevents")
+
+
+class SourceConfig(TableColumns):
+    """One of several sources of events."""
+
+    kind: SourceKind
+    """Whose export it is; `table` is any table, with the columns of `TableColumns`."""
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$", validate_default=True)
+    """Names the source in the log and in counts; unset means its kind."""
+    path: str
+    """A file, a folder or a glob of CSV, JSON Lines (also gzipped) or Parquet."""
+    identifiers: dict[str, str] = Field(default_factory=dict)
+    """Of a table: identifier type (user, anonymous, device, email, phone, ...) -> its column;
+    `customer` is short for `user`."""
+    money: dict[MoneyPart, str] = Field(default_factory=dict)
+    """Of a table, beside `value`: part -> its column."""
+    evidence: dict[Evidence, str] = Field(default_factory=dict)
+    """Of a table: what tells the channel -> its column."""
+    consent: dict[str, str] = Field(default_factory=dict)
+    """Of a table: purpose -> column that says granted, denied or unknown (or true, false)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What only this kind can be told; see its module in `events/sources/`."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> SourceConfig:
+        where = f"data.sources.{self.label}"
+        if self.kind == "table":
+            if self.customer is None and not self.identifiers:
+                raise ValueError(f"{where} needs a customer column, or identifiers")
+            self._check_event(where)
+        if self.options and self.kind not in WITH_OPTIONS:
+            raise ValueError(f"{where}.options: {self.kind} knows none")
+        if self.kind == "table":
+            return self
+        for key in sorted(self.model_fields_set - {"kind", "name", "path", "options"}):
+            if getattr(self, key):
+                raise ValueError(
+                    f"{where}.{key} is for tables; {self.kind} exports say it themselves"
+                )
+        return self
+
+    @property
+    def label(self) -> str:
+        """Return the source's name."""
+        return self.name or self.kind
+
+
+class DataConfig(TableColumns):
+    """Where events come from and how their columns are named."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Names the prepared folder, `data/processed/<name>`."""
+    source: Literal["table", "online_retail"] = "table"
+    """`table`: any CSV or Parquet, one row per event. `online_retail`: UCI's invoice lines."""
+    path: str | None = None
+    """A file, a folder or a glob of CSV (also gzipped) or Parquet."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Several sources that become one log, instead of one table."""
+    identity: IdentityRules = IdentityRules()
+    """How the identifiers of several sources become customers."""
+    consent: ConsentPolicy = ConsentPolicy()
+    """Which consent the events of several sources need."""
+    taxonomy: str = "builtin:ecommerce"
+    """Tracking plan of several sources: a YAML file, or the built-in one."""
+    taxonomy_review: str | None = None
+    """A review file, as `prepare` writes it, in which you have accepted names."""
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    """Currency of the log; needed where sources bring several."""
+    rates: str | None = None
+    """CSV of `currency,rate` (one unit in the log's currency), optionally with `since`, a date."""
     categorical: tuple[str, ...] = ()
     """Further columns that become categorical token fields."""
     numeric: tuple[str, ...] = ()
@@ -53,6 +159,8 @@ class DataConfig(Strict):
     """Events after this are quarantined as absurd; unset means one day from now."""
     on_bad_rows: Literal["quarantine", "stop"] = "quarantine"
     """What happens to rows that cannot be used."""
+    on_malformed: Literal["stop", "quarantine"] = "stop"
+    """What happens to lines of a file that cannot be read at all."""
     max_quarantined_share: float = Field(0.5, ge=0, le=1)
     """More than this share of bad rows stops `prepare`: the columns are probably wrong."""
     memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")
@@ -64,12 +172,12 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _check_columns(self) -> DataConfig:
-        if self.source == "table":
-            missing = [key for key in ("customer", "timestamp") if getattr(self, key) is None]
-            if missing:
-                raise ValueError(f"data.{missing[0]} must name a column (source: table)")
-            if (self.event is None) == (self.event_name is None):
-                raise ValueError("set exactly one of data.event (a column) and data.event_name")
+        if self.sources:
+            self._check_sources()
+        elif self.path is None:
+            raise ValueError("data.path must say where the events are (or give data.sources)")
+        elif self.source == "table":
+            self._check_table("data")
         fields = (*self.categorical, *self.numeric)
         taken = {"customer_id", "timestamp", "known_at", "event", "event_id", "actor", "bucket"}
         taken |= {"channel", "value", "source_row", "problem"}
@@ -80,3 +188,13 @@ class DataConfig(Strict):
             if lower.count(field.lower()) > 1:
                 raise ValueError(f"field '{field}' is declared twice")
         return self
+
+    def _check_sources(self) -> None:
+        labels = [source.label for source in self.sources]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two of data.sources are called '{label}'; give each a name")
+        alone = {*TableColumns.model_fields, "path"} - {"timezone"}
+        for key in sorted(alone):
+            if getattr(self, key) is not None:
+                raise ValueError(f"data.{key} is for one table; with data.sources leave it out")

@@ -12,37 +12,43 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
+import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
-from seqjourney.errors import ConfigError, DataError
-from seqjourney.events.cleaning import BUCKETS, time_offsets, typed
+from seqjourney.errors import DataError
+from seqjourney.events.cleaning import BUCKETS
 from seqjourney.events.engine import connect
+from seqjourney.events.hashing import read_key
 from seqjourney.events.sources import Source, open_source
-from seqjourney.files import read_json, write_json
+from seqjourney.events.staging import Staged, stage
+from seqjourney.events.suppression import FILE as ERASED
+from seqjourney.events.suppression import Suppression, read_suppression, write_suppression
+from seqjourney.events.unified import write_unified
+from seqjourney.files import describe_file, read_json, write_json
 
-CORE = ("customer_id", "event_id", "timestamp", "known_at", "event", "actor")
 ORDER = ("customer_id", "timestamp", "event_id")
 FORMAT = 1
-_TIMES = (
-    "Times must be ISO 8601, such as 2024-12-31 14:05, or numbers since 1970 with "
-    "data.timestamp_unit=s, ms or us."
-)
 
 
 def write_event_log(
     config: DataConfig,
     folder: Path,
     opener: Callable[[Any, DataConfig], Source] = open_source,
+    *,
+    processed: Path | None = None,
 ) -> dict[str, Any]:
-    """Clean a source into an event log inside `folder`.
+    """Clean a source, or many, into an event log inside `folder`.
 
     Args:
         config: where the events are and what their columns mean.
         folder: an existing folder, not yet seen by anyone (see `files.replacing_folder`).
-        opener: opens the source; scoring passes events that are in memory already.
+        opener: opens the one source; scoring passes events that are in memory already.
+        processed: folder of all prepared data: the key of hashed identifiers lies there, and what
+            was prepared under this name before, whose erasures and review decisions stay.
 
     Returns:
         The manifest, also written to `folder/manifest.json`.
@@ -51,36 +57,35 @@ def write_event_log(
         DataError: unreadable input, a missing or mistyped column, too many unusable rows, no
             usable row, or time zones that cannot be told apart.
     """
-    with connect(
-        folder,
-        memory_limit=config.memory_limit,
-        threads=config.threads,
-        timezone=config.timezone or "UTC",
-    ) as backend:
-        source = opener(backend, config)
-        rows = typed(source.rows, config)
-        counts = _inspect(backend, source, rows, config)
-        if counts["quarantined"]:
-            _write_quarantine(backend, source, rows, folder / "quarantine.parquet")
-        log = _stage(backend, source, rows, config)
-        counts["duplicates"] = _drop_repeated_ids(backend, config)
+    home = processed or folder
+    earlier = home / config.name
+    key = read_key(home) if config.sources or (earlier / ERASED).exists() else ""
+    erased = read_suppression(earlier, key)
+    with (
+        connect(
+            folder,
+            memory_limit=config.memory_limit,
+            threads=config.threads,
+            timezone=config.timezone or "UTC",
+        ) as backend,
+        TemporaryDirectory(dir=folder, prefix="staged-") as scratch,
+    ):
+        if config.sources:
+            place = Path(scratch)
+            about = write_unified(backend, config, folder, place, key, erased, earlier)
+        else:
+            source = opener(backend, config)
+            about = _write_one(backend, source, config, folder, Path(scratch), erased)
+        log = read_event_log(backend, folder)
         summary = _summarise(backend, log)
-        counts["events"] = summary["events"]
-        kept = counts["events"] + counts["duplicates"] + sum(counts["quarantined"].values())
-        counts["merged"] = counts["in"] - kept  # only a source that combines rows has any
-        counts["withheld_for_consent"] = 0
-        _write_parquet(log, folder / "events")
-        schema = {name: str(kind) for name, kind in log.schema().items() if name in _columns(log)}
+        schema = {name: str(kind) for name, kind in log.schema().items()}
+    write_suppression(erased, folder)
     manifest = {
         "format": FORMAT,
         "name": config.name,
-        "rows": counts,
-        "customers": summary["customers"],
-        "first": summary["first"],
-        "last": summary["last"],
-        "last_known": summary["last_known"],
+        **about,
+        **summary,
         "schema": schema,
-        "files": [_describe(file) for file in source.files],
         "config": config.model_dump(mode="json"),
     }
     manifest["fingerprint"] = _fingerprint(manifest)
@@ -88,11 +93,42 @@ def write_event_log(
     return manifest
 
 
-def read_event_log(backend: Any, prepared: Path) -> Any:
-    """Open a prepared event log as a lazy Ibis table.
+def _write_one(
+    backend: Any,
+    source: Source,
+    config: DataConfig,
+    folder: Path,
+    scratch: Path,
+    erased: Suppression,
+) -> dict[str, Any]:
+    """Write the log of one source that knows its customers."""
+    staged = stage(backend, source, config, scratch / "rows", erased)
+    if staged.quarantined:
+        _write_quarantine(backend, staged, folder / "quarantine.parquet")
+    repeated = _repeated_ids(backend, staged, config)
+    _write_parquet(backend, staged, repeated, folder / "events")
+    events = sum(pq.read_metadata(file).num_rows for file in event_log_files(folder))
+    duplicates = 0 if repeated is None else int(backend.execute(repeated.count()))
+    kept = events + duplicates + staged.erased + sum(staged.quarantined.values())
+    return {
+        "rows": {
+            "in": staged.read,
+            "quarantined": staged.quarantined,
+            "duplicates": duplicates,
+            "events": events,
+            "merged": staged.read - kept,  # only a source that combines rows has any
+            "erased": staged.erased,
+            "withheld_for_consent": 0,
+        },
+        "files": [describe_file(file) for file in source.files],
+    }
+
+
+def event_log_files(prepared: Path) -> list[Path]:
+    """Return the files of an event log, one per bucket.
 
     Raises:
-        DataError: there is none, or some of its files are gone.
+        DataError: there is no log, or some of its files are gone.
     """
     files = sorted((prepared / "events").glob("bucket=*/*.parquet"))
     if len(files) != len(BUCKETS):
@@ -100,13 +136,13 @@ def read_event_log(backend: Any, prepared: Path) -> Any:
             f"{prepared} holds {len(files)} of the {len(BUCKETS)} files of an event log; "
             "run scripts/prepare.py again."
         )
-    return backend.read_parquet([str(file) for file in files], hive_partitioning=False)
+    return files
 
 
-def read_event_log_parts(backend: Any, prepared: Path) -> list[Any]:
-    """Open each bucket of a prepared event log as a table of its own."""
-    files = sorted((prepared / "events").glob("bucket=*/*.parquet"))
-    return [backend.read_parquet(str(file), hive_partitioning=False) for file in files]
+def read_event_log(backend: Any, prepared: Path) -> Any:
+    """Open a prepared event log as a lazy Ibis table; raises as `event_log_files`."""
+    files = [str(file) for file in event_log_files(prepared)]
+    return backend.read_parquet(files, hive_partitioning=False)
 
 
 def read_manifest(prepared: Path) -> dict[str, Any]:
@@ -125,94 +161,36 @@ def read_manifest(prepared: Path) -> dict[str, Any]:
     return manifest
 
 
-def _columns(log: Any) -> list[str]:
-    return [name for name in log.columns if name not in ("bucket", "source_row")]
+def _write_quarantine(backend: Any, staged: Staged, path: Path) -> None:
+    """Keep unusable rows as they were, as text, with the reason."""
+    raw = staged.source.rows
+    texts = raw.mutate(**{c: raw[c].cast("string") for c in raw.columns if c != "source_row"})
+    reasons = staged.bad.select("source_row", "problem")
+    backend.to_parquet(reasons.inner_join(texts, "source_row").order_by("source_row"), path)
 
 
-def _inspect(backend: Any, source: Source, rows: Any, config: DataConfig) -> dict[str, Any]:
-    """Count input rows and problems; stop early when the input cannot be meant so."""
-    found = backend.execute(
-        rows.group_by("problem").aggregate(rows=rows.count(), first=rows.source_row.min())
-    )
-    problems = found[found["problem"].notna()].sort_values("rows", ascending=False)
-    total, bad = int(found["rows"].sum()), int(problems["rows"].sum())
-    where = config.path
-    if total == 0:
-        raise DataError(f"{where} has no rows.")
-    if bad:
-        worst = problems.iloc[0]
-        example = f"'{worst['problem']}' first at data row {int(worst['first']) + 1} of {where}"
-        if config.on_bad_rows == "stop":
-            raise DataError(
-                f"{bad:,} of {total:,} rows cannot be used: {example}. "
-                "Mend them, or set data.on_bad_rows=quarantine."
-            )
-        if bad == total or bad / total > config.max_quarantined_share:
-            raise DataError(
-                f"{bad:,} of {total:,} rows cannot be used (limit "
-                f"data.max_quarantined_share={config.max_quarantined_share:g}): {example}. "
-                "Does every data.* key name the right column? "
-                + (_TIMES if worst["problem"].startswith("unreadable") else "")
-            )
-    offsets = time_offsets(source.rows) if config.timezone is None else None
-    if offsets is not None:
-        mix = backend.execute(offsets).iloc[0]
-        if (mix > 0).all():
-            raise DataError(
-                f"{where} mixes time zones: "
-                f"{int(mix['with_offset']):,} times have a UTC offset and {int(mix['without']):,} "
-                "have none. Say how to read the latter, for example data.timezone=UTC."
-            )
-    return {
-        "in": total,
-        "quarantined": {row.problem: int(row.rows) for row in problems.itertuples()},
-    }
-
-
-def _write_quarantine(backend: Any, source: Source, rows: Any, path: Path) -> None:
-    """Keep unusable rows as text, with the reason."""
-    reasons = rows.filter(rows.problem.notnull()).select("source_row", "problem")
-    raw = source.rows.mutate(
-        **{c: source.rows[c].cast("string") for c in source.rows.columns if c != "source_row"}
-    )
-    backend.to_parquet(reasons.inner_join(raw, "source_row").order_by("source_row"), path)
-
-
-def _stage(backend: Any, source: Source, rows: Any, config: DataConfig) -> Any:
-    """Materialise good rows in final order in the engine's own file; memory stays bounded."""
-    good = rows.filter(rows.problem.isnull()).drop("problem")
-    if source.combine is not None:
-        good = source.combine(good)
-    extra = ["channel", "value", *config.categorical, *config.numeric]
-    missing = [f for f in (*config.categorical, *config.numeric) if f not in good.columns]
-    if missing:
-        known = ", ".join(c for c in good.columns if c not in (*CORE, "bucket", "source_row"))
-        raise ConfigError(f"source '{config.source}' has no field '{missing[0]}'; it has: {known}.")
-    columns = [*CORE, *(f for f in extra if f in good.columns), "bucket", "source_row"]
-    return backend.create_table("log", good.select(*columns).order_by("bucket", *ORDER))
-
-
-def _drop_repeated_ids(backend: Any, config: DataConfig) -> int:
-    """Keep the earliest known of the events that share an id; return how many went."""
+def _repeated_ids(backend: Any, staged: Staged, config: DataConfig) -> Any | None:
+    """Name, of the events that share an id, all but the earliest known; None if none do."""
     if config.event_id is None:
-        return 0  # ids are row positions
-    log = backend.table("log")
-    repeated = log.group_by("event_id").having(log.count() > 1).aggregate()
-    rank = ibis.row_number().over(
-        group_by="event_id", order_by=["known_at", "timestamp", "source_row"]
-    )
-    again = log.semi_join(repeated, "event_id").mutate(rank=rank)
-    again = backend.create_table("again", again.filter(again["rank"] > 0).select("source_row"))
-    dropped, total = int(backend.execute(again.count())), int(backend.execute(log.count()))
+        return None  # ids are row positions
+    events = staged.events()
+    ids = events.group_by("event_id").having(events.count() > 1).aggregate(again=events.count() - 1)
+    ids = backend.create_table("repeated_ids", ids)
+    dropped = int(backend.execute(ids.again.sum().fill_null(0)))
+    if not dropped:
+        return None
+    total = int(backend.execute(events.count()))
     if dropped > config.max_quarantined_share * total:
         raise DataError(
             f"{dropped:,} of {total:,} rows repeat an id of column '{config.event_id}' (limit "
             f"data.max_quarantined_share={config.max_quarantined_share:g}); does data.event_id "
             "name a column that is unique to an event?"
         )
-    if dropped:
-        backend.raw_sql("DELETE FROM log WHERE source_row IN (SELECT source_row FROM again)")
-    return dropped
+    rank = ibis.row_number().over(
+        group_by="event_id", order_by=["known_at", "timestamp", "source_row"]
+    )
+    again = events.semi_join(ids, "event_id").mutate(rank=rank)
+    return backend.create_table("repeated", again.filter(again["rank"] > 0).select("source_row"))
 
 
 def _summarise(backend: Any, log: Any) -> dict[str, Any]:
@@ -232,19 +210,15 @@ def _summarise(backend: Any, log: Any) -> dict[str, Any]:
     }
 
 
-def _write_parquet(log: Any, folder: Path) -> None:
-    backend = log.get_backend()
+def _write_parquet(backend: Any, staged: Staged, repeated: Any | None, folder: Path) -> None:
     for bucket in BUCKETS:
         target = folder / f"bucket={bucket}"
         target.mkdir(parents=True)
-        part = log.filter(log.bucket == bucket).select(*_columns(log)).order_by(*ORDER)
+        part = staged.events(bucket)
+        if repeated is not None:
+            part = part.anti_join(repeated, "source_row")
+        part = part.select(*staged.columns).order_by(*ORDER)
         backend.to_parquet(part, target / "part-0.parquet", compression="zstd")
-
-
-def _describe(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"path": str(file), "bytes": file.stat().st_size, "sha256": digest}
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:

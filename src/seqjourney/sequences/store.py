@@ -13,11 +13,10 @@ missing, `times.npy` (N, 2) int64 microseconds UTC as `[timestamp, known_at]`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +27,6 @@ from seqjourney.config import DataConfig
 from seqjourney.errors import DataError
 from seqjourney.files import read_json, read_parquet, write_json
 
-ORDER = ("customer_id", "known_at", "timestamp", "event_id")
 _BATCH_ROWS = 500_000
 _HEADER_BYTES = 128  # of an .npy file; an array without values cannot be mapped
 _META = {"categorical_fields", "numeric_fields", "dictionaries", "bytes"}
@@ -61,50 +59,46 @@ def store_fields(config: DataConfig, columns: Sequence[str]) -> tuple[list[str],
     return categorical, numeric
 
 
-def write_store(parts: Sequence[Any], config: DataConfig, folder: Path) -> None:
-    """Stream an event log into a store; memory stays bounded by one batch and one part's sort.
+def write_store(files: Sequence[Path], config: DataConfig, folder: Path) -> None:
+    """Stream an event log into a store; memory stays bounded by a batch and one customer.
 
     Args:
-        parts: Ibis tables of the event log, one per bucket; no customer is in two of them.
+        files: the Parquet files of the event log, each sorted by `(customer_id, timestamp,
+            event_id)`; no customer is in two of them.
         config: names the token fields and the `label_only_events`, which become no tokens.
         folder: where the store goes; must not exist.
     """
     folder.mkdir(parents=True)
-    backend = parts[0].get_backend()
-    categorical, numeric = store_fields(config, parts[0].columns)
-    # An empty list of names would make Ibis fold the mask into a constant that it cannot sum.
-    names = config.label_only_events or ("",)  # no event has an empty name
-    is_token = [part.event.notin(names) for part in parts]
-    tokens = [part.filter(mask) for part, mask in zip(parts, is_token, strict=True)]
-    dictionaries = {field: _categories(tokens, field) for field in categorical}
-    # Customers of label-only events alone have no tokens but may have labels: they get a place.
-    customers = pa.concat_tables(
-        backend.to_pyarrow(
-            part.group_by("customer_id").aggregate(tokens=mask.sum()).order_by("customer_id")
-        )
-        for part, mask in zip(parts, is_token, strict=True)
-    )
-    offsets = np.zeros(len(customers) + 1, np.int64)
-    np.cumsum(customers["tokens"].to_numpy(), out=offsets[1:])
-    events = int(offsets[-1])
+    categorical, numeric = store_fields(config, pq.read_schema(files[0]).names)
+    words: dict[str, dict[str, int]] = {field: {} for field in categorical}
+    customers: list[pa.Array] = []
+    counts: list[np.ndarray] = []
     widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
     with ExitStack() as stack:
         # Written, not mapped: a full disk then is an error to explain, not a bus error.
-        files = {
-            name: stack.enter_context(_begin_array(folder / f"{name}.npy", (events, width)))
-            for name, width in widths.items()
-        }
-        for part in tokens:
-            ordered = part.order_by(*ORDER).select("timestamp", "known_at", *categorical, *numeric)
-            for batch in backend.to_pyarrow_batches(ordered, chunk_size=_BATCH_ROWS):
-                for name, values in _encode(batch, categorical, numeric, dictionaries).items():
-                    files[name].write(values.tobytes())
+        arrays = {name: stack.enter_context((folder / f"{name}.raw").open("wb")) for name in widths}
+        for file in files:
+            for table in _whole_customers(file, categorical, numeric):
+                ids, tokens = _customers_and_tokens(table, config.label_only_events)
+                customers.append(ids)
+                counts.append(tokens)
+                table = _in_known_order(_without(table, config.label_only_events))
+                for name, values in _encode(table, categorical, numeric, words).items():
+                    arrays[name].write(values.tobytes())
+    offsets = np.zeros(sum(map(len, counts)) + 1, np.int64)
+    np.cumsum(np.concatenate([*counts, np.zeros(0, np.int64)]), out=offsets[1:])
+    events = int(offsets[-1])
+    dictionaries = {field: sorted(words[field]) for field in categorical}
+    recode = [_sorted_codes(words[field]) for field in categorical]
+    for name, width in widths.items():
+        _finish_array(folder, name, (events, width), recode if name == "categorical" else None)
     np.save(folder / "offsets.npy", offsets)
-    pq.write_table(customers.select(["customer_id"]), folder / "customers.parquet")
+    ids = pa.chunked_array(customers, pa.string())
+    pq.write_table(pa.table({"customer_id": ids}), folder / "customers.parquet")
     write_json(
         folder / "store.json",
         {
-            "customers": len(customers),
+            "customers": len(ids),
             "events": events,
             "categorical_fields": categorical,
             "numeric_fields": numeric,
@@ -114,44 +108,125 @@ def write_store(parts: Sequence[Any], config: DataConfig, folder: Path) -> None:
     )
 
 
-def _categories(parts: Sequence[Any], field: str) -> list[str]:
-    """Return all categories of a field, sorted, so that codes do not depend on row order."""
-    found: set[str] = set()
-    for part in parts:
-        distinct = part.select(field).distinct().to_pyarrow()
-        found.update(distinct[field].drop_null().to_pylist())
-    return sorted(found)
+def _whole_customers(
+    file: Path, categorical: Sequence[str], numeric: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Read a sorted file in batches that end where a customer ends."""
+    columns = ["customer_id", "event_id", "timestamp", "known_at", *categorical, *numeric]
+    parquet = pq.ParquetFile(file, read_dictionary=["customer_id", *categorical])
+    rest: pa.Table | None = None
+    for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
+        table = pa.Table.from_batches([batch])
+        if rest is not None:
+            table = pa.concat_tables([rest, table]).unify_dictionaries()
+        table = table.combine_chunks()
+        # Sorted, so the last customer's rows stand at the end; more of them may follow.
+        last = table["customer_id"][-1].as_py()
+        begins = pc.index(table["customer_id"].cast(pa.string()), last).as_py()
+        if begins:
+            yield table.slice(0, begins)
+        rest = table.slice(begins)
+    if rest is not None and len(rest):
+        yield rest
 
 
-def _begin_array(path: Path, shape: tuple[int, int]) -> BinaryIO:
-    """Open an .npy file whose rows follow in order."""
-    file = path.open("wb")
-    kind = np.lib.format.dtype_to_descr(np.dtype(_ARRAYS[path.stem]))
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": kind, "fortran_order": False, "shape": shape}
+def _customers_and_tokens(
+    table: pa.Table, label_only: Sequence[str]
+) -> tuple[pa.Array, np.ndarray]:
+    """Return the customers of a sorted table and how many tokens each has.
+
+    Customers of label-only events alone have no tokens but may have labels: they get a place.
+    """
+    ids = table["customer_id"].cast(pa.string()).combine_chunks()
+    new = np.ones(len(ids), bool)
+    new[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    tokens = np.ones(len(ids), np.int64)
+    if label_only:
+        tokens -= _is_in(table["event"], label_only)
+    return ids.filter(pa.array(new)), np.add.reduceat(tokens, np.flatnonzero(new))
+
+
+def _without(table: pa.Table, label_only: Sequence[str]) -> pa.Table:
+    """Leave out events that become no tokens."""
+    return table.filter(pa.array(~_is_in(table["event"], label_only))) if label_only else table
+
+
+def _is_in(column: pa.ChunkedArray, words: Sequence[str]) -> np.ndarray:
+    found = pc.is_in(column.cast(pa.string()), value_set=pa.array(words, pa.string()))
+    return found.to_numpy().astype(bool)
+
+
+def _in_known_order(table: pa.Table) -> pa.Table:
+    """Order each customer's rows by when they became known; the log is ordered by happening."""
+    if table["known_at"].equals(table["timestamp"]):
+        return table  # as it nearly always is
+    ids = table["customer_id"].combine_chunks()
+    position = pa.array(np.arange(len(table)))  # within equal times, as the log has them
+    new = np.zeros(len(table), np.int64)
+    codes = ids.indices.to_numpy()
+    new[1:] = codes[1:] != codes[:-1]
+    keys = pa.table(
+        {
+            "customer": np.cumsum(new),
+            "known_at": table["known_at"],
+            "timestamp": table["timestamp"],
+            "position": position,
+        }
     )
-    return file
+    return table.take(pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]))
 
 
 def _encode(
-    batch: pa.RecordBatch,
+    table: pa.Table,
     categorical: Sequence[str],
     numeric: Sequence[str],
-    dictionaries: dict[str, list[str]],
+    words: dict[str, dict[str, int]],
 ) -> dict[str, np.ndarray]:
-    """Turn one Arrow batch into rows of the store's arrays."""
+    """Turn rows of the log into rows of the store's arrays; codes are by first appearance."""
     widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
     out: dict[str, np.ndarray] = {
-        name: np.empty((len(batch), n), _ARRAYS[name]) for name, n in widths.items()
+        name: np.empty((len(table), n), _ARRAYS[name]) for name, n in widths.items()
     }
     for position, field in enumerate(categorical):
-        codes = pc.index_in(batch[field], value_set=pa.array(dictionaries[field], pa.string()))
-        out["categorical"][:, position] = codes.fill_null(-1).to_numpy(zero_copy_only=False)
+        column = table[field].combine_chunks()
+        used = column.dictionary.to_pylist()
+        codes = np.full(len(used) + 1, -1, np.int32)  # the last for missing
+        indices = column.indices.fill_null(len(used)).to_numpy(zero_copy_only=False)
+        for code in np.unique(indices):
+            if code < len(used) and used[code] is not None:
+                codes[code] = words[field].setdefault(used[code], len(words[field]))
+        out["categorical"][:, position] = codes[indices]
     for position, field in enumerate(numeric):
-        out["numeric"][:, position] = batch[field].to_numpy(zero_copy_only=False)
+        out["numeric"][:, position] = table[field].to_numpy()
     for position, field in enumerate(("timestamp", "known_at")):
-        out["times"][:, position] = batch[field].cast(pa.int64()).to_numpy(zero_copy_only=False)
+        out["times"][:, position] = table[field].cast(pa.int64()).to_numpy()
     return out
+
+
+def _sorted_codes(words: dict[str, int]) -> np.ndarray:
+    """Return the array that turns codes by appearance into codes in sorted order, -1 into -1."""
+    codes = np.full(len(words) + 1, -1, np.int32)
+    for code, word in enumerate(sorted(words)):
+        codes[words[word]] = code
+    return codes
+
+
+def _finish_array(
+    folder: Path, name: str, shape: tuple[int, int], recode: list[np.ndarray] | None
+) -> None:
+    """Write an .npy file from raw rows, with its header and final codes."""
+    raw, dtype = folder / f"{name}.raw", np.dtype(_ARRAYS[name])
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    rows_at_once = _BATCH_ROWS * shape[1]
+    with raw.open("rb") as source, (folder / f"{name}.npy").open("wb") as target:
+        np.lib.format.write_array_header_1_0(target, header)
+        while len(rows := np.fromfile(source, dtype, rows_at_once)):
+            if recode is not None:
+                rows = rows.reshape(-1, shape[1])
+                for position, codes in enumerate(recode):
+                    rows[:, position] = codes[rows[:, position]]
+            target.write(rows.tobytes())
+    raw.unlink()
 
 
 def open_store(folder: Path) -> SequenceStore:

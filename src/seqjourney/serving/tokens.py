@@ -20,7 +20,7 @@ import pandas as pd
 from seqjourney.config import DataConfig, TaskConfig, nearest
 from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
-from seqjourney.events.log import read_event_log, write_event_log
+from seqjourney.events.log import event_log_files, read_event_log, write_event_log
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.table import map_columns
 from seqjourney.sequences.store import SequenceStore, open_store, write_store
@@ -59,7 +59,7 @@ def task_data_of_frame(
         folder = Path(place)
         write_event_log(config, folder, partial(_open_frame, frame=frame))
         with connect(folder) as backend:
-            write_store([read_event_log(backend, folder)], config, folder / "store")
+            write_store(event_log_files(folder), config, folder / "store")
             store = open_store(folder / "store")
             yield TaskData(
                 task,

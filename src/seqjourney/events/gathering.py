@@ -1,0 +1,192 @@
+"""Many sources → one table of events that each belong to a customer.
+
+The way of a row: its connector → typed, identifiers hashed, channel and money settled (`arriving`),
+written once → its canonical name (taxonomy) → whose it is, and since when that was known
+(identity) → may it be used (consent, erasure) → a part by bucket. What cannot go on is kept with
+its reason, and every row of every source is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pandas as pd
+import pyarrow as pa
+
+from seqjourney.config import DataConfig
+from seqjourney.errors import DataError
+from seqjourney.events import taxonomy
+from seqjourney.events.arriving import Arrived, arrive
+from seqjourney.events.cleaning import CORE, actor_of, bucket_of, trimmed
+from seqjourney.events.identity import observed
+from seqjourney.events.identity.resolve import Resolution, resolve
+from seqjourney.events.money import COLUMNS, check_currencies, read_rates
+from seqjourney.events.suppression import Suppression, withhold_erased
+
+_OPENS = ("hours_to_open", "machine_open")
+_LOG = (
+    *CORE, "source", "original_event", "channel", "ai_engine", "ai_evidence", "ai_confidence",
+    "value", *COLUMNS, "currency", "session_id", "group_id", *_OPENS, "properties",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Events of many sources, on disk, each in its customer's part."""
+
+    rows: Any
+    """Ibis table of all rows that belong to a customer; `part` is `b` and a bucket's digit."""
+    columns: tuple[str, ...]
+    """Of the event log, in order."""
+    arrived: list[Arrived]
+    duplicates: dict[str, int]
+    """By source: rows that repeat another's id."""
+    erased: dict[str, int]
+    """By source: rows of customers who have been erased."""
+    links: pa.Table
+    """Identifiers seen together, see `identity.observed.links`."""
+    resolution: Resolution
+    plan: taxonomy.TrackingPlan
+    names: pd.DataFrame
+    """Raw event names with their volume, see `taxonomy.read_names`."""
+
+
+def gather(
+    backend: Any, config: DataConfig, key: str, erased: Suppression, scratch: Path
+) -> Gathered:
+    """Bring the sources of a data config together.
+
+    Args:
+        backend: from `events.engine.connect`.
+        config: with `sources`.
+        key: by which personal identifiers are hashed.
+        erased: whom not to bring back.
+        scratch: an empty folder for what is read again.
+
+    Raises:
+        DataError, ConfigError: see `arriving.arrive`, `money`, `identity` and `taxonomy`.
+    """
+    rates = read_rates(config)
+    arrived = [
+        arrive(backend, source, config, key, rates, scratch / f"arrived-{i}.parquet")
+        for i, source in enumerate(config.sources)
+    ]
+    every = _union(arrived, config)
+    good = every.filter(every.problem.isnull()).drop("problem")
+    check_currencies(backend, good.filter(good.value.notnull()), config)
+    plan = _plan(config)
+    names = taxonomy.read_names(good)
+    marked = withhold_erased(good.drop("rate"), erased, config.identity.personal)
+    repeated, kept = _unrepeated(backend, marked.filter(~marked.erased).drop("erased"))
+    links, resolution, owned = _own(backend, kept, config)
+    rows = _with_fields(taxonomy.canonical(owned, plan, names), plan, config)
+    rows = rows.mutate(
+        actor=rows.actor.fill_null(actor_of(rows.event, config)),
+        part="b" + bucket_of(rows.customer_id),
+    )
+    backend.to_parquet(rows, scratch / "parts", partition_by="part", compression="snappy")
+    if not any((scratch / "parts").glob("*/*.parquet")):
+        raise DataError(f"no row of '{config.name}' can be used; see data.sources and their paths.")
+    placed = backend.read_parquet(f"{scratch / 'parts'}/*/*.parquet", hive_partitioning=True)
+    return Gathered(
+        rows=placed,
+        columns=_log_columns(placed, config),
+        arrived=arrived,
+        duplicates={} if repeated is None else _by_source(backend, repeated),
+        erased=_by_source(backend, marked.filter(marked.erased)) if erased.requests else {},
+        links=links,
+        resolution=resolution,
+        plan=plan,
+        names=names,
+    )
+
+
+def _by_source(backend: Any, rows: Any) -> dict[str, int]:
+    counted = backend.execute(rows.group_by("source").aggregate(rows=rows.count()))
+    return {str(row.source): int(row.rows) for row in counted.itertuples()}
+
+
+def _plan(config: DataConfig) -> taxonomy.TrackingPlan:
+    """Read the tracking plan, and what the user has accepted in a review of it."""
+    plan = taxonomy.read_plan(config.taxonomy)
+    if config.taxonomy_review is None:
+        return plan
+    return taxonomy.accepted(Path(config.taxonomy_review).expanduser(), plan)
+
+
+def _unrepeated(backend: Any, rows: Any) -> tuple[Any | None, Any]:
+    """Part the rows into those that repeat an id of their source (None: none does) and the rest.
+
+    Of rows with the same id the earliest known stays.
+    """
+    ids = rows.group_by("source", "event_id").having(rows.count() > 1).aggregate(n=rows.count())
+    ids = backend.create_table("repeated_ids", ids)
+    if not int(backend.execute(ids.count())):
+        return None, rows
+    rank = ibis.row_number().over(
+        group_by=["source", "event_id"], order_by=["known_at", "timestamp", "source_row"]
+    )
+    again = rows.semi_join(ids, ["source", "event_id"]).mutate(rank=rank)
+    again = again.filter(again["rank"] > 0).select("source", "source_row")
+    again = backend.create_table("repeated", again)
+    return again, rows.anti_join(again, ["source", "source_row"])
+
+
+def _own(backend: Any, rows: Any, config: DataConfig) -> tuple[pa.Table, Resolution, Any]:
+    """Find whose every row is; an event is known of a customer when both were known."""
+    rules = config.identity
+    seen = backend.create_table("combinations", observed.combinations(rows, rules))
+    links = backend.to_pyarrow(observed.links(seen, rules))
+    resolution = resolve(backend.to_pyarrow(observed.identifiers(seen, rules)), links, rules)
+    found = observed.row_identifier(rows, rules, resolution.shared)
+    columns = ["identifier_type", "identifier", "customer_id", "linked_at"]
+    owners = ibis.memtable(resolution.assignment.select(columns))
+    owned = found.inner_join(owners, ["identifier_type", "identifier"])
+    known_at = ibis.greatest(owned.known_at, owned.linked_at.fill_null(owned.known_at))
+    return links, resolution, owned.mutate(known_at=known_at).drop("identifier", "linked_at")
+
+
+def _with_fields(rows: Any, plan: taxonomy.TrackingPlan, config: DataConfig) -> Any:
+    """Take declared fields that no source has as a column out of the remaining properties."""
+    there = (*rows.columns, *_OPENS)
+    fields = [f for f in (*config.categorical, *config.numeric) if f not in there]
+    if not fields:
+        return rows
+    rows = taxonomy.with_properties(rows, plan, fields)
+    return rows.mutate(
+        **{
+            field: rows[field].try_cast("float64")
+            if field in config.numeric
+            else trimmed(rows[field])
+            for field in fields
+        }
+    )
+
+
+def _log_columns(rows: Any, config: DataConfig) -> tuple[str, ...]:
+    fields = (*config.categorical, *config.numeric)
+    return tuple(dict.fromkeys(c for c in (*_LOG, *fields) if c in rows.columns or c in _OPENS))
+
+
+def _union(arrived: list[Arrived], config: DataConfig) -> Any:
+    """Lay the sources on one another, with nulls where one lacks what another has."""
+    kinds: dict[str, Any] = {}
+    for one in arrived:
+        for name, kind in one.rows.schema().items():
+            known = kinds.setdefault(name, kind)
+            if known != kind:  # a declared field that is text here and a number there
+                kinds[name] = "float64" if name in config.numeric else "string"
+    return ibis.union(
+        *(
+            one.rows.select(
+                **{
+                    name: one.rows[name].cast(kind) if name in one.rows.columns else ibis.null(kind)
+                    for name, kind in kinds.items()
+                }
+            )
+            for one in arrived
+        )
+    )

@@ -1,0 +1,83 @@
+"""Personal identifiers become keyed hashes before anything of theirs is written.
+
+The key is the company's: from the environment, or made once and kept beside the prepared data,
+readable by its owner alone. With another key the same e-mail is another identifier. Addresses and
+numbers that stand in free properties are cut out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ibis
+
+from seqjourney.errors import DataError
+from seqjourney.files import replacing_file
+
+VARIABLE = "SEQJOURNEY_HASH_KEY"
+FILE = "hash.key"
+_SHORTEST = 16
+_LENGTH = 32  # hex digits that stay of a hash: 128 bits
+_EMAIL = r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+[.][A-Za-z]{2,}"
+_PHONE = r'"(?:[A-Za-z_]*[pP]hone[A-Za-z_]*|mobile|msisdn)"\s*:\s*"[^"]*"'
+
+
+def read_key(processed: Path) -> str:
+    """Return the company's key, making one on first use.
+
+    Args:
+        processed: folder of all prepared data.
+
+    Raises:
+        DataError: the key is too short to protect anything.
+    """
+    key, where = os.environ.get(VARIABLE), VARIABLE
+    if key is None:
+        file = processed / FILE
+        where = str(file)
+        if not file.exists():
+            with replacing_file(file) as partial:
+                partial.touch(mode=0o600)
+                partial.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+        key = file.read_text(encoding="utf-8").strip()
+    if len(key) < _SHORTEST:
+        raise DataError(f"the key in {where} has {len(key)} characters; {_SHORTEST} are the least.")
+    return key
+
+
+def hashed_email(text: Any, key: str) -> Any:
+    """Hash e-mail addresses, whatever case they were typed in. Ibis text -> text."""
+    return _hashed(text.strip().lower(), key)
+
+
+def hashed_phone(text: Any, key: str) -> Any:
+    """Hash telephone numbers by their digits; `00` and `+` begin an international one alike."""
+    digits = text.re_replace(r"[^0-9+]", "").re_replace(r"^00", "+")
+    return _hashed(digits.nullif(""), key)
+
+
+HASHED: dict[str, Callable[[Any, str], Any]] = {"id_email": hashed_email, "id_phone": hashed_phone}
+"""Columns of raw rows whose values never reach the disk, and how they are hashed."""
+
+
+def _hashed(text: Any, key: str) -> Any:
+    return (ibis.literal(key) + text).hexdigest("sha256").left(_LENGTH)
+
+
+def redacted(json: Any) -> Any:
+    """Cut e-mail addresses and telephone numbers out of JSON text. Ibis text -> text."""
+    # Most texts have neither, and looking for a letter is far cheaper than for a pattern.
+    text = json.contains("@").ifelse(json.re_replace(_EMAIL, "(e-mail)"), json)
+    phone = text.lower()
+    phone = phone.contains("phone") | phone.contains("mobile") | phone.contains("msisdn")
+    return phone.ifelse(text.re_replace(_PHONE, '"phone":"(phone)"'), text)
+
+
+def redacted_text(json: str) -> str:
+    """Do the same to one Python string."""
+    return re.sub(_PHONE, '"phone":"(phone)"', re.sub(_EMAIL, "(e-mail)", json))

@@ -1,0 +1,216 @@
+"""The log of many sources, and what lies beside it: identities, consent, the review, the counts.
+
+`write_unified` gathers the sources, enforces consent, writes the log bucket by bucket, and accounts
+for every row of every source: in = events + duplicates + quarantined + withheld.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pandas as pd
+import pyarrow.parquet as pq
+
+from seqjourney.config import DataConfig
+from seqjourney.events import consent, hashing, taxonomy
+from seqjourney.events.arriving import Arrived
+from seqjourney.events.cleaning import BUCKETS
+from seqjourney.events.emails import add_open_times
+from seqjourney.events.gathering import Gathered, gather
+from seqjourney.events.identity.rules import IdentityRules
+from seqjourney.events.identity.suspects import suspicious
+from seqjourney.events.suppression import Suppression
+from seqjourney.events.taxonomy.mapping import coverage
+from seqjourney.files import describe_file, write_json
+
+ORDER = ("customer_id", "timestamp", "source", "event_id")
+REVIEW = "taxonomy_review.yaml"
+
+
+def write_unified(
+    backend: Any,
+    config: DataConfig,
+    folder: Path,
+    scratch: Path,
+    key: str,
+    erased: Suppression,
+    earlier: Path | None = None,
+) -> dict[str, Any]:
+    """Write the log of many sources into `folder`.
+
+    Args:
+        backend: from `events.engine.connect`.
+        config: with `sources`.
+        folder: of the prepared data.
+        scratch: an empty folder.
+        key: by which personal identifiers are hashed.
+        erased: whom not to bring back.
+        earlier: a prepared folder whose review decisions are kept.
+
+    Returns:
+        What the manifest says of it: `rows`, `sources`, `identity`, `taxonomy`, `consent`.
+    """
+    gathered = gather(backend, config, key, erased, scratch)
+    said = consent.statements(gathered.rows, config.consent)
+    backend.to_parquet(said.order_by("customer_id", "purpose", "since"), folder / consent.FILE)
+    said = backend.read_parquet(str(folder / consent.FILE))
+    consent.check_purpose(said, config.consent)
+    intervals = backend.create_table("consent_intervals", consent.timeline(said))
+    judged = consent.enforce(gathered.rows, intervals, config.consent)
+    allowed = judged.filter(judged.withheld.isnull())
+    for bucket in BUCKETS:
+        target = folder / "events" / f"bucket={bucket}"
+        target.mkdir(parents=True)
+        part = add_open_times(allowed.filter(allowed.part == f"b{bucket}"))
+        part = part.select(*gathered.columns).order_by(*ORDER)
+        backend.to_parquet(part, target / "part-0.parquet", compression="zstd")
+    _write_quarantine(backend, gathered, folder / "quarantine.parquet")
+    _write_identity(gathered, config.identity, folder / "identity")
+    log = backend.read_parquet(f"{folder / 'events'}/*/*.parquet", hive_partitioning=False)
+    findings = taxonomy.examine(log, gathered.plan, gathered.names)
+    taxonomy.write_review(
+        folder / REVIEW, findings, gathered.plan, earlier=earlier / REVIEW if earlier else None
+    )
+    by_source = _account(backend, gathered, judged, log)
+    return {
+        "rows": _total(by_source),
+        "files": [describe_file(file) for one in gathered.arrived for file in one.source.files],
+        "sources": by_source,
+        "identity": gathered.resolution.summary,
+        "taxonomy": _describe_names(findings),
+        "consent": consent.describe_consent(said, config.consent, folder),
+    }
+
+
+def _write_quarantine(backend: Any, gathered: Gathered, path: Path) -> None:
+    """Keep what cannot be used as it came, as text, with the reason; nothing if all can."""
+    tables = [_bad_rows(one) for one in gathered.arrived]
+    rejects = [
+        {
+            "source": one.label,
+            "file": str(reject.file),
+            "line": reject.line,
+            "problem": reject.reason,
+            "text": hashing.redacted_text(reject.text),
+        }
+        for one in gathered.arrived
+        for reject in one.rejects
+    ]
+    if rejects:
+        tables.append(ibis.memtable(pd.DataFrame(rejects)))
+    names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    kinds = {"source_row": "int64", "line": "int64"}
+    every = ibis.union(
+        *(
+            table.select(
+                **{
+                    name: table[name].cast(kinds.get(name, "string"))
+                    if name in table.columns
+                    else ibis.null(kinds.get(name, "string"))
+                    for name in names
+                }
+            )
+            for table in tables
+        )
+    )
+    backend.to_parquet(every.order_by("source", "source_row"), path, compression="zstd")
+    if not pq.read_metadata(path).num_rows:
+        path.unlink()
+
+
+def _bad_rows(one: Arrived) -> Any:
+    """Return a source's unusable rows as it wrote them, but for what is personal."""
+    raw = one.source.rows
+    texts = {name: raw[name].cast("string") for name in raw.columns if name not in hashing.HASHED}
+    if "properties" in texts:
+        texts["properties"] = hashing.redacted(texts["properties"])
+    texts["source_row"] = raw.source_row
+    bad = one.rows.filter(one.rows.problem.notnull()).select("source", "source_row", "problem")
+    return bad.inner_join(raw.select(**texts), "source_row")
+
+
+def _write_identity(gathered: Gathered, rules: IdentityRules, folder: Path) -> None:
+    """Write whose every identifier is, what was refused, and what a person should look at."""
+    folder.mkdir()
+    found = gathered.resolution
+    suspects = suspicious(found, rules)
+    order = [("identifier_type", "ascending"), ("identifier", "ascending")]
+    pq.write_table(found.assignment.sort_by(order), folder / "identifiers.parquet")
+    pq.write_table(found.shared.sort_by(order), folder / "shared.parquet")
+    pq.write_table(gathered.links, folder / "links.parquet")
+    pq.write_table(found.refused, folder / "refused.parquet")
+    suspects.findings.to_parquet(folder / "suspects.parquet", index=False)
+    sizes = dict(zip(*(suspects.sizes[c] for c in suspects.sizes), strict=True))
+    write_json(
+        folder / "report.json",
+        {**found.summary, "suspects": suspects.totals, "identifiers_per_customer": sizes},
+    )
+
+
+def _account(backend: Any, gathered: Gathered, judged: Any, log: Any) -> dict[str, dict[str, Any]]:
+    """Say what became of every row of every source.
+
+    Raises:
+        RuntimeError: the rows of a source do not add up, which is a bug of ours.
+    """
+    held = judged.filter(judged.withheld.notnull())
+    withheld = backend.execute(
+        held.group_by("source", reason="withheld").aggregate(rows=held.count())
+    )
+    events = backend.execute(log.group_by("source").aggregate(rows=log.count()))
+    written = dict(zip(events["source"], events["rows"], strict=True))
+    accounts: dict[str, dict[str, Any]] = {}
+    for one in gathered.arrived:
+        counted = backend.execute(one.rows.group_by("problem").aggregate(rows=one.rows.count()))
+        bad = counted[counted["problem"].notna()]
+        reasons = Counter(dict(zip(bad["problem"], map(int, bad["rows"]), strict=True)))
+        reasons.update(reject.reason for reject in one.rejects)
+        mine = withheld[withheld["source"] == one.label]
+        account: dict[str, Any] = {
+            "in": int(counted["rows"].sum()) + len(one.rejects),
+            "quarantined": dict(reasons.most_common()),
+            "duplicates": gathered.duplicates.get(one.label, 0),
+            "erased": gathered.erased.get(one.label, 0),
+            "withheld_for_consent": {
+                str(reason): int(n) for reason, n in zip(mine["reason"], mine["rows"], strict=True)
+            },
+            "events": int(written.get(one.label, 0)),
+        }
+        if 2 * account["in"] != _rows(account):
+            raise RuntimeError(f"source '{one.label}': {account} does not add up")
+        accounts[one.label] = account
+    return accounts
+
+
+def _rows(account: dict[str, Any]) -> int:
+    """Add up what came in and all that became of it."""
+    return sum(sum(n.values()) if isinstance(n, dict) else n for n in account.values())
+
+
+def _total(accounts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Add the accounts of all sources up, in the words of a manifest."""
+    quarantined: Counter[str] = Counter()
+    for account in accounts.values():
+        quarantined.update(account["quarantined"])
+    each = list(accounts.values())
+    return {
+        "in": sum(account["in"] for account in each),
+        "quarantined": dict(quarantined.most_common()),
+        "duplicates": sum(account["duplicates"] for account in each),
+        "events": sum(account["events"] for account in each),
+        "merged": 0,
+        "erased": sum(account["erased"] for account in each),
+        "withheld_for_consent": sum(
+            sum(account["withheld_for_consent"].values()) for account in each
+        ),
+    }
+
+
+def _describe_names(findings: taxonomy.Findings) -> dict[str, Any]:
+    """Say how much of the volume the plan knows, for the manifest."""
+    broken = int(findings.violations["rows"].sum())
+    return {**asdict(coverage(findings.resolved)), "violations": broken}
