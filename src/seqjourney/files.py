@@ -19,6 +19,7 @@ from seqjourney.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @contextmanager
@@ -109,10 +110,15 @@ def read_parquet(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or damaged.
     """
-    import pandas as pd
+    return read_arrow(path).to_pandas()
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """Read a small Parquet table as Arrow; raises as `read_parquet`."""
+    import pyarrow.parquet as pq
 
     try:
-        return pd.read_parquet(path)
+        return pq.read_table(path, partitioning=None)
     except FileNotFoundError:
         raise DataError(f"{path} is missing.") from None
     except (ValueError, OSError) as error:  # Arrow's errors are kinds of these

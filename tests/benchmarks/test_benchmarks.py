@@ -11,6 +11,13 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 FIGURES = {
     "prepare": {"ratio_to_bare_duckdb"},
+    "identity": {
+        "edges",
+        "pairwise_f1",
+        "bcubed_f1",
+        "overmerged_customers_share",
+        "ratio_to_connected_components",
+    },
     "training": {
         "gemm_share_gru",
         "gemm_share_transformer",

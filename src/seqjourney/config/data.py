@@ -135,6 +135,8 @@ class DataConfig(TableColumns):
     """Several sources that become one log, instead of one table."""
     identity: IdentityRules = IdentityRules()
     """How the identifiers of several sources become customers."""
+    probable_links: str | None = None
+    """Parquet of further links between identifiers, as `events.identity.linking` makes them."""
     consent: ConsentPolicy = ConsentPolicy()
     """Which consent the events of several sources need."""
     taxonomy: str = "builtin:ecommerce"

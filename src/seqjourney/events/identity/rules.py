@@ -57,7 +57,7 @@ class IdentityRules(BaseModel):
     """Identifier types, strongest first; rows carry them in columns `id_<type>`."""
     unique: tuple[str, ...] = ("user",)
     """Types of which one customer has only one: two user ids never become one customer."""
-    personal: tuple[str, ...] = ("user", "email", "phone", "external")
+    personal: tuple[str, ...] = ("user", "email", "phone")
     """Types that stand for a person, the strongest ones. Any other (a device, a cookie) may join a
     user id and an e-mail, but never two customers who are each known by an e-mail of their own:
     it is then shared. A link between personal identifiers themselves may."""
