@@ -7,6 +7,7 @@ from pathlib import Path
 from seqjourney.cli import say, shown
 from seqjourney.config import Config, parse
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
 
 _PARITY_SEQUENCES = 256
@@ -36,6 +37,7 @@ def export(run: Path, output: Path | None = None) -> Path:
 
     if not (run / "run.json").exists():
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
+    require_current(run)
     about_run, task = read_json(run / "run.json"), read_json(run / "task.json")
     config = parse(Config, about_run["config"], str(run / "run.json"))
     if about_run["kind"] not in ("gru", "transformer"):
@@ -53,6 +55,7 @@ def export(run: Path, output: Path | None = None) -> Path:
         "calibrator": about_run["calibrator"],
         "task": task["task"],
         "reading": config.data.model_dump(mode="json", include=set(READING)),
+        "consent": config.data.consent.model_dump(mode="json"),
         "data_fingerprint": about_run["data_fingerprint"],
         "revision": about_run["revision"],
     }

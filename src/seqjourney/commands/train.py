@@ -20,7 +20,7 @@ import pandas as pd
 
 from seqjourney.cli import say, shown
 from seqjourney.config import Config
-from seqjourney.errors import ConfigError
+from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import digest, read_manifest
 from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
@@ -73,6 +73,12 @@ def train(config: Config) -> Run:
         else:
             shutil.rmtree(partial, ignore_errors=True)
         raise
+    if read_manifest(config.prepared)["fingerprint"] != settings["data_fingerprint"]:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(
+            f"{config.prepared} was prepared again, or a customer was erased from it, while the "
+            "model was trained; nothing was written. Train again."
+        )
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
     swap_folder(partial, folder)
     shown_metrics = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items())
@@ -102,7 +108,7 @@ def _check_same_data(config: Config) -> None:
     """Refuse data settings that differ from those with which the data was prepared."""
     told = config.data.model_dump(mode="json")
     prepared = read_manifest(config.prepared)["config"]
-    for key in told.keys() - {"path", "memory_limit", "threads", "tasks"}:
+    for key in told.keys() - {"path", "engine", "memory_limit", "threads", "tasks"}:
         if told[key] != prepared.get(key):
             raise ConfigError(
                 f"data.{key} is {told[key]!r}, but {config.prepared} was prepared with "
@@ -178,8 +184,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
             "chosen": getattr(predictor, "chosen_", {}),
             "validation": metrics,
             "data_fingerprint": read_manifest(config.prepared)["fingerprint"],
-            # Consent is enforced when the log is built; a log without consent columns says so.
-            "consent": "not recorded in this event log",
+            "consent": read_manifest(config.prepared).get("consent", "not in this event log"),
             "future_changed_score_by": moved,
             "seconds": round(time.monotonic() - started, 1),
             "revision": describe_revision(),

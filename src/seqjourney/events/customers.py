@@ -131,12 +131,13 @@ def _by_identifier(prepared: Path, identifier: str, secret: str | None) -> Custo
 
 def stored_forms(name: str, value: str, secret: str | None) -> list[str]:
     """Return how an identifier may be written in the log: as given, or hashed by cleaning."""
-    if name not in _HASHED or secret is None:
+    if secret is None:
         return [value]
     import ibis
 
-    hashed = _HASHED[name](ibis.literal(value.strip()), secret).to_pyarrow().as_py()
-    return [value] if hashed is None else [value, hashed]
+    make = _HASHED.get(name, hashing.hashed_address)
+    hashed = make(ibis.literal(value.strip()), secret).to_pyarrow().as_py()
+    return [value] if hashed in (None, value) else [value, hashed]
 
 
 def _identifiers_of(prepared: Path, customer: str) -> tuple[tuple[str, str], ...]:

@@ -13,9 +13,10 @@ from typing import Any
 
 from seqjourney.config import TaskConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.events.consent import ConsentPolicy, keep_allowed
 from seqjourney.events.log import digest, read_event_log, read_manifest
 from seqjourney.files import read_json, read_parquet, replacing_folder, write_json
-from seqjourney.sequences.snapshots import cut_snapshots, resolve_cutoffs
+from seqjourney.sequences.snapshots import check_classes, cut_snapshots, resolve_cutoffs
 from seqjourney.sequences.store import open_store
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer, fit_tokenizer
@@ -59,6 +60,13 @@ def cut_task(events: Any, prepared: Path, task: TaskConfig, fingerprint: str) ->
     first, last = (datetime.fromisoformat(manifest[key]) for key in ("first", "last"))
     resolved = resolve_cutoffs(task, first, last)
     snapshots, excluded = cut_snapshots(events, resolved, store.customer_ids, label_only)
+    if manifest["config"].get("sources"):
+        where = str(prepared / "manifest.json")
+        policy = parse(ConsentPolicy, manifest["config"]["consent"], where)
+        snapshots, uncovered = keep_allowed(events.get_backend(), snapshots, prepared, policy)
+        check_classes(snapshots, task)
+        for split, reasons in uncovered.items():
+            excluded[split].update(reasons)
     assert resolved.cutoffs is not None
     cutoffs_us = [round(c.timestamp() * 1e6) for c in resolved.cutoffs.of("train")]
     tokenizer = fit_tokenizer(store, max(cutoffs_us), cutoffs_us, label_only_events=label_only)

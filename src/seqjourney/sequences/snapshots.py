@@ -170,7 +170,7 @@ def cut_snapshots(
     frame["label"] = (happened if task.kind == "occurrence" else ~happened).astype(np.int8)
     frame["weight"] = 1.0
     chosen, excluded = _eligible(frame, task)
-    _check_classes(chosen, task)
+    check_classes(chosen, task)
     return chosen, excluded
 
 
@@ -276,7 +276,8 @@ def _check_events(events: Any, task: TaskConfig) -> None:
                 )
 
 
-def _check_classes(snapshots: pd.DataFrame, task: TaskConfig) -> None:
+def check_classes(snapshots: pd.DataFrame, task: TaskConfig) -> None:
+    """Refuse a split without snapshots, or with one class only."""
     for split in SPLITS:
         labels = snapshots["label"][snapshots["split"] == split]
         if len(labels) == 0:

@@ -131,7 +131,7 @@ Predicts: {task["description"]} ({task["kind"]}), for {task["eligibility"]}.
 
 ## Data
 
-`{config.data.name}`, fingerprint {run["data_fingerprint"]}. Consent: {run["consent"]}.
+`{config.data.name}`, fingerprint {run["data_fingerprint"]}. {_describe_consent(run["consent"])}
 Training: {span("train")}. Validation and calibration: {span("validation")}.
 Test: {span("test")}. All times UTC.
 
@@ -157,3 +157,16 @@ rate has moved without calibrating again.
 
 Made by seqjourney at {run["revision"]}, seed {config.seed}.
 """
+
+
+def _describe_consent(consent: Any) -> str:
+    """Say in a sentence which consent the training data rests on."""
+    if not isinstance(consent, dict):
+        return f"Consent: {consent}."
+    policy = consent["policy"]
+    if not consent["enforced"]:
+        return "Consent: recorded in the event log, not enforced."
+    return (
+        f"Consent: only events and customers with consent to '{policy['purpose']}' "
+        f"(customers who said nothing: {policy['unknown']})."
+    )

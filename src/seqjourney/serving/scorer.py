@@ -14,6 +14,8 @@ import pandas as pd
 
 from seqjourney.config import Config, TaskConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.events.consent.policy import STATES, ConsentPolicy
+from seqjourney.events.ledger import Overdue, require_current
 from seqjourney.files import read_json
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
@@ -34,10 +36,12 @@ class Scorer:
         calibrator: dict[str, Any],
         task: TaskConfig,
         reading: dict[str, Any],
+        consent: ConsentPolicy,
     ):
         from seqjourney.evaluation.calibration import PlattCalibrator
 
         self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.consent = consent
         self._calibrator = PlattCalibrator.from_dict(calibrator)
         self._reading = reading
 
@@ -47,14 +51,17 @@ class Scorer:
         Args:
             events: one row per event: `customer_id`, `timestamp`, `event` and the fields that the
                 model was trained on (a missing one is an error that names it); optionally
-                `known_at` and `event_id`. Categories that training never saw are fine.
+                `known_at`, `event_id` and `consent` (granted, denied or unknown for the purpose
+                that training needed, on rows that say so). Categories that training never saw are
+                fine.
             cutoff: the moment that is asked about, UTC unless it has an offset; later events
                 are not looked at. None means the moment when the last event became known.
 
         Returns:
             One row per customer: `customer_id`, `cutoff`, `score` (log-odds or rank, as the model
             gives it) and `probability` (calibrated); both are NaN for a customer of whom nothing
-            was known by then.
+            was known by then, and for one who may not be scored (`withheld` says why, where the
+            model's data needed consent).
 
         Raises:
             DataError: a column is missing, or a row cannot be used.
@@ -66,18 +73,55 @@ class Scorer:
             scores = np.asarray(self.model.score(data), np.float64)
             known = data.snapshots["end"].to_numpy() > 0
             result = data.snapshots[["customer_id", "cutoff"]].copy()
+        if self.consent.purpose is not None:
+            result["withheld"] = self._withheld(events, result)
+            known &= result["withheld"].isna().to_numpy()
         result["score"] = np.where(known, scores, np.nan)
         result["probability"] = np.where(known, self._calibrator(scores), np.nan)
         return result
 
+    def _withheld(self, events: pd.DataFrame, asked: pd.DataFrame) -> pd.Series:
+        """Say why customers may not be scored at their cutoff, or nothing."""
+        withholds = self.consent.unknown == "withhold"
+        if "consent" not in events.columns:
+            if withholds:
+                raise DataError(
+                    "this model may score only customers who granted "
+                    f"'{self.consent.purpose}', and the frame has no column 'consent'. Add it: "
+                    "granted, denied or unknown, on rows that say so."
+                )
+            return pd.Series(None, index=asked.index, dtype=object)
+        spoken = events.loc[events["consent"].notna()]
+        said = pd.DataFrame(
+            {
+                "customer_id": spoken["customer_id"].astype(str).str.strip(),
+                "at": pd.to_datetime(spoken["timestamp"], utc=True, format="mixed"),
+                "strictness": pd.Categorical(spoken["consent"], STATES, ordered=True).codes,
+                "state": spoken["consent"],
+            }
+        )
+        said = said[said["at"] <= asked["cutoff"].iloc[0]].sort_values(["at", "strictness"])
+        state = asked["customer_id"].map(said.groupby("customer_id")["state"].last())
+        reason = pd.Series(None, index=asked.index, dtype=object)
+        reason[state == "denied"] = "consent denied"
+        if withholds:
+            reason[state.isna() | (state == "unknown")] = "consent unknown"
+        return reason
 
-def load(path: str | Path) -> Scorer:
+
+def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer:
     """Load a run directory or an exported TorchScript file for scoring.
 
+    Args:
+        path: the folder or the file.
+        overdue: what to do with a model that saw a customer who has been erased since, and that
+            should have been retrained by now: `refuse` it, or `allow` it with a warning.
+
     Raises:
-        DataError: it is neither, or damaged.
+        DataError: it is neither, or damaged, or overdue for retraining.
     """
     place = Path(path)
+    require_current(place if place.is_dir() else place.parent, overdue)
     if place.is_dir():
         return _load_run(place)
     if place.is_file():
@@ -100,6 +144,7 @@ def _load_run(folder: Path) -> Scorer:
         calibrator,
         task,
         config.data.model_dump(include=set(READING)),
+        config.data.consent,
     )
 
 
@@ -149,6 +194,7 @@ def _load_export(file: Path) -> Scorer:
             about["calibrator"],
             parse(TaskConfig, about["task"], str(file)),
             about["reading"],
+            parse(ConsentPolicy, about["consent"], str(file)),
         )
 
 

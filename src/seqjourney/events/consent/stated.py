@@ -20,6 +20,7 @@ import ibis
 import pandas as pd
 
 from seqjourney.errors import DataError
+from seqjourney.events import engine
 from seqjourney.events.cleaning import UTC_MICROSECONDS
 from seqjourney.events.consent.policy import EVERY, STATES, ConsentPolicy
 from seqjourney.events.identity.rules import IdentityRules
@@ -117,7 +118,7 @@ def read_statements(backend: Any, prepared: Path) -> Any:
     """Open the consent statements of prepared data; none where no source states any."""
     if not (prepared / FILE).exists():
         return ibis.memtable(pd.DataFrame(columns=list(SCHEMA)), schema=SCHEMA)
-    return backend.read_parquet(str(prepared / FILE))
+    return engine.read_parquet(backend, prepared / FILE)
 
 
 def _devices(rows: Any, personal: Sequence[str]) -> list[str]:
