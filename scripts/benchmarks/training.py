@@ -1,8 +1,8 @@
 """How well training uses the machine, and what one pass for all cutoffs of a customer saves.
 
 Two figures per network, both on batches of the simulated shop with weekly training cutoffs (as the
-Online Retail tasks have) and the default model settings; a step is loading, forward, backward, clipping, AdamW and the average
-of the weights, everything that our training does but Lightning's own loop.
+Online Retail tasks have) and the default model settings; a step is loading, forward, backward,
+clipping, AdamW and the average of the weights, all that our training does but Lightning's own loop.
 
 `gemm_share_*`: useful floating-point operations per second of training by those of a 2048 x 2048
 float32 matrix product. Useful means what the answers need (`forward_flops`): no padding, no

@@ -54,9 +54,10 @@ def simulate_company(folder: Path, **settings: Any) -> Path:
     except TypeError as error:
         raise ConfigError(str(error)) from None
     sources = write_company(config, folder)
-    rows = read_json(folder / "company.json")["rows"]
+    counts = read_json(folder / "company.json")
     say(
-        f"Simulated {sum(rows.values()):,} raw rows in {len(rows)} sources: {shown(folder)}",
+        f"Simulated {counts['total']['rows']:,} raw rows in {len(counts['sources'])} sources: "
+        f"{shown(folder)}",
         "Next: python scripts/prepare.py data=company",
     )
     return sources
