@@ -10,7 +10,13 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 FIGURES = {
-    "prepare": {"ratio_to_bare_duckdb"},
+    "prepare": {
+        "raw_events",
+        "ratio_to_bare_duckdb",
+        "ratio_to_bare_duckdb_parquet",
+        "ratio_to_bare_duckdb_jsonl",
+        "peak_memory_gib",
+    },
     "identity": {
         "edges",
         "pairwise_f1",
