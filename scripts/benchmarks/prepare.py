@@ -37,9 +37,9 @@ customer, time, id)` of the same rows into one zstd Parquet file, each run in a 
 `ratio_to_bare_duckdb`: {events:,} events of known customers, median over {pairs} interleaved pairs
 (low and high: the lowest and the highest). `ratio_to_bare_duckdb_parquet` and `_jsonl`:
 {raw:,} raw calls through the whole of `prepare` with identities, names, channels, money and
-consent, {raw_pairs} pair each, memory limit 4GB. Rows show medians; `log` and `store` are the two stages of
-ours; memory is the highest peak (resident) of a process, and `peak_memory_gib` the highest of ours
-on raw calls."""
+consent, {raw_pairs} pair each, memory limit 4GB. Rows show medians; `log` and `store` are the two
+stages of ours; memory is the highest peak (resident) of a process, and `peak_memory_gib` the
+highest of ours on raw calls."""
 COLUMNS = (
     "customer_id, event_id, timestamp, known_at, event, actor, channel, value, "
     "device, country, page_type, waiting_hours, discount_percent"

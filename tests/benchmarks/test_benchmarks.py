@@ -24,6 +24,11 @@ FIGURES = {
         "overmerged_customers_share",
         "ratio_to_connected_components",
     },
+    "identity_churn": {
+        f"churn_ap_{strategy}_{model}"
+        for strategy in ("none", "user_id", "full")
+        for model in ("logistic", "lightgbm")
+    },
     "training": {
         "gemm_share_gru",
         "gemm_share_transformer",
