@@ -165,6 +165,9 @@ class DataConfig(TableColumns):
     """What happens to lines of a file that cannot be read at all."""
     max_quarantined_share: float = Field(0.5, ge=0, le=1)
     """More than this share of bad rows stops `prepare`: the columns are probably wrong."""
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    """What runs `prepare`: DuckDB in this process, or Spark (extra `spark`, Java 17): the session
+    that SPARK_REMOTE or spark-defaults.conf configure, else a local one. The log is the same."""
     memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")
     """Memory for the engine; larger data spills to disk."""
     threads: int | None = Field(None, ge=1)

@@ -1,14 +1,14 @@
 """One of many sources, read once: its raw rows typed, settled and written for the next steps.
 
 What depends on the row alone happens here: times and numbers are read, identifiers that name
-nobody are dropped and personal ones hashed, money becomes a net value in one currency, the channel
-is told from the evidence, and e-mail addresses are cut out of the remaining properties. What
-depends on other rows (names, customers, duplicates) comes later.
+nobody are dropped and personal ones hashed, money becomes a net value in one currency, what tells
+the channel is reduced to that, and e-mail addresses are cut out of the remaining properties. What
+is the same for many rows (channels, names, customers) or depends on others comes later.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +17,29 @@ import pandas as pd
 
 from seqjourney.config import DataConfig, SourceConfig
 from seqjourney.errors import DataError
-from seqjourney.events import hashing, money
-from seqjourney.events.channels import classify
-from seqjourney.events.cleaning import UTC_MICROSECONDS, typed
+from seqjourney.events import engine, hashing, money
+from seqjourney.events.channels import visits
+from seqjourney.events.cleaning import typed
 from seqjourney.events.identity.observed import without_blocked
 from seqjourney.events.rejects import Reject
 from seqjourney.events.sources import Source, open_source
 from seqjourney.events.sources.commerce import refund_whole_orders
 
+_IDS = ("previous_id", "session_id", "group_id")
+NOBODY = "no identifier"
+"""Problem of a row that does not say whose it is."""
 _TEXTS = (
-    "actor", "session_id", "group_id", "previous_id", "message_id", "currency", "user_agent",
-    "page_url", "referrer", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content",
-    "click_id", "order_id",
+    "actor", "session_id", "group_id", "previous_id", "message_id", "order_id", "currency",
+    "user_agent", *visits.COLUMNS,
 )  # fmt: skip
-_KEPT = {
-    "source": "string",
-    "source_row": "int64",
-    "event_id": "string",
-    "event": "string",
-    "timestamp": UTC_MICROSECONDS,
-    "known_at": UTC_MICROSECONDS,
-    "actor": "string",
-    "session_id": "string",
-    "group_id": "string",
-    "previous_id": "string",
-    "message_id": "string",
-    "user_agent": "string",
-    "channel": "string",
-    "ai_engine": "string",
-    "ai_evidence": "string",
-    "ai_confidence": "string",
-    "value": "float64",
-    "currency": "string",
-    "rate": "float64",
-    **dict.fromkeys(money.COLUMNS, "float64"),
-    "order_id": "string",
-    "consent": "string",
-    "properties": "string",
-    "problem": "string",
-}
+_KEPT = (
+    "source", "source_row", "event_id", "event", "timestamp", "known_at", "actor", "session_id",
+    "group_id", "previous_id", "message_id", "order_id", "user_agent", "visiting", *visits.COLUMNS,
+    "given_channel", "value", "currency", "rate", *money.COLUMNS, "consent", "properties",
+    "problem",
+)  # fmt: skip
+
+_AGAIN = 1 << 55  # what is added to the number of a row that is read a second time
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,8 @@ class Arrived:
     label: str
     source: Source
     rows: Any
-    """Ibis table: `_KEPT`, the source's `id_<type>` columns and declared fields."""
+    """Ibis table: those of `_KEPT` that the source has, its `id_<type>` columns and declared
+    fields."""
     rejects: tuple[Reject, ...]
 
     @property
@@ -99,12 +84,16 @@ def arrive(
     label = source_config.label
     source = open_source(backend, source_config)
     rows = _settle(source.rows, source_config, config, key, rates)
-    backend.to_parquet(rows, file, compression="snappy")
-    written = backend.read_parquet(str(file))
-    if "order_id" in source.rows.columns:
-        written = refund_whole_orders(written)
-        written = written.mutate(value=ibis.coalesce(written.value, -written.money_refund))
+    written = engine.materialise(backend, rows, file)
+    assert written is not None  # it is not partitioned
     rejects = tuple(source.rejected(backend))
+    if any(reject.sound for reject in rejects):
+        more, rejects = _read_again(backend, source_config, rejects, file)
+        rows = _settle(more, source_config, config, key, rates)
+        again = engine.materialise(backend, rows, file.with_suffix(".again.parquet"))
+        assert again is not None
+        written = _stacked(written, again)
+        source = replace(source, rows=_stacked(source.rows, more))
     if rejects and config.on_malformed == "stop":
         first = rejects[0]
         raise DataError(
@@ -114,7 +103,41 @@ def arrive(
         )
     if not rejects and not int(backend.execute(written.count())):
         raise DataError(f"{source_config.path} has no rows (source '{label}').")
+    if "order_id" in source.rows.columns:
+        written = refund_whole_orders(written)
+        written = written.mutate(value=ibis.coalesce(written.value, -written.money_refund))
     return Arrived(label, source, written, rejects)
+
+
+def _read_again(
+    backend: Any, source_config: SourceConfig, rejects: tuple[Reject, ...], file: Path
+) -> tuple[Any, tuple[Reject, ...]]:
+    """Give sound lines a second reading: the engine drops the line after one that is cut off.
+
+    Returns:
+        The raw rows of those lines, numbered behind all others, and what remains rejected.
+    """
+    sound = [reject for reject in rejects if reject.sound]
+    lines = file.with_suffix(".again.jsonl")
+    lines.write_text("".join(f"{reject.text}\n" for reject in sound), encoding="utf-8")
+    source = open_source(backend, source_config.model_copy(update={"path": str(lines)}))
+    still = {reject.line for reject in source.rejected(backend)}
+    bad = {id(reject) for line, reject in enumerate(sound, start=1) if line in still}
+    rows = source.rows.mutate(source_row=source.rows.source_row + _AGAIN)
+    return rows, tuple(r for r in rejects if not r.sound or id(r) in bad)
+
+
+def _stacked(first: Any, second: Any) -> Any:
+    """Lay tables of one kind on one another, as the first names its columns."""
+    kinds = first.schema()
+    return first.union(
+        second.select(
+            **{
+                name: second[name].cast(kind) if name in second.columns else ibis.null(kind)
+                for name, kind in kinds.items()
+            }
+        )
+    )
 
 
 def _settle(
@@ -130,33 +153,43 @@ def _settle(
     texts = (*_TEXTS, "consent", "properties", *ids)
     rows = typed(raw, config, source_config, texts=texts, numbers=money.COLUMNS)
     rows = without_blocked(rows, config.identity)
-    rows = classify(rows)
     rows = money.with_rate(rows.mutate(value=money.net_value(rows)), config, rates)
     named = ibis.or_(*(rows[name].notnull() for name in ids)) if ids else ibis.literal(False)
     problem = ibis.cases(
         (rows.problem.notnull(), rows.problem),
-        (rows.automated.fill_null(False), "automated agent"),
-        (~named, "no identifier"),
+        (~named, NOBODY),
     )
     worth, rate = rows.value, rows.rate
     currency = rows.currency.upper() if "currency" in rows.columns else ibis.null("string")
     amounts = {name: rows[name] * rate for name in money.COLUMNS if name in rows.columns}
-    hashed = {name: make(rows[name], key) for name, make in hashing.HASHED.items() if name in ids}
-    if "properties" in rows.columns:
-        hashed["properties"] = hashing.redacted(rows.properties)
+    hashed = {
+        name: hashing.HASHED.get(name, hashing.hashed_address)(rows[name], key)
+        for name in (*ids, *_IDS)
+        if name in rows.columns
+    }
+    hashed["event_id"] = hashing.hashed_address(rows.event_id.cast("string"), key)
+    for name in ("properties", "consent"):
+        if name in rows.columns:
+            hashed[name] = hashing.redacted(rows[name])
+    for name in ("event", *own):
+        if name in rows.columns and name not in config.numeric:
+            hashed[name] = hashing.without_addresses(rows[name])
+    shown = visits.evidence(rows)
+    if "given_channel" in shown:
+        shown["given_channel"] = hashing.without_addresses(shown["given_channel"])
+    visited = [rows[name].notnull() for name in ("page_url", "referrer") if name in rows.columns]
+    if "user_agent" in rows.columns:
+        shown["user_agent"] = rows.user_agent.fill_null("")
+        shown["visiting"] = ibis.or_(ibis.literal(False), *visited)
     settled = rows.mutate(
         source=ibis.literal(source_config.label),
-        event=hashing.redacted(rows.event),
-        event_id=rows.event_id.cast("string"),
         value=worth * rate,
         rate=rate,
         currency=worth.notnull().ifelse(currency, ibis.null("string")),
         problem=problem,
         **hashed,
         **amounts,
+        **shown,
     )
-    columns = {
-        name: settled[name].cast(kind) if name in settled.columns else ibis.null(kind)
-        for name, kind in _KEPT.items()
-    }
-    return settled.select(**columns, **{name: settled[name] for name in (*ids, *own)})
+    kept = [name for name in _KEPT if name in settled.columns]
+    return settled.select(*kept, *ids, *own)

@@ -16,11 +16,13 @@ import ibis.expr.datatypes as dt
 from seqjourney.config import DataConfig
 from seqjourney.config.data import TableColumns
 from seqjourney.errors import DataError
+from seqjourney.events.engine import as_text, moment
 
 UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 BUCKETS = "0123456789abcdef"
 CORE = ("customer_id", "event_id", "timestamp", "known_at", "event", "actor")
 OFFSET, NO_OFFSET = 1, 2  # bits of `clock`
+_LARGEST = 1e30  # of money: the store's float32 ends at 3e38, and nothing real comes near
 _OFFSET = r"(?i)(z|utc|gmt|[+-]\d{2}(:?\d{2})?)\s*$"
 _NO_SECONDS = r"(?i)([t ]\d{1,2}:\d{2})\s*(z|[+-]\d{2}(?::?\d{2})?)$"
 _TIME_OF_DAY = r"\d{1,2}:\d{2}"
@@ -66,9 +68,11 @@ def typed(
         if field in rows.columns:
             values[field] = number = _number(rows, field, reading)
             given = _given(rows[field]) & number.isnull()
-            unreadable[field] = number.isinf().fill_null(False) | given
+            money = field == "value" or field in numbers
+            absurd = number.abs() > _LARGEST if money else number.isinf()
+            unreadable[field] = absurd.fill_null(False) | given
             if rows[field].type().is_floating():
-                unreadable[field] = number.isinf()
+                unreadable[field] = absurd
     flags = {f"unreadable_{field}": flag for field, flag in unreadable.items()}
     clock = _clock(rows) if reading.timezone is None else ibis.literal(0, "int8")
     # In two steps, so that the second reads what the first has parsed and parses nothing again.
@@ -163,9 +167,9 @@ def _text(rows: Any, field: str, config: TableColumns) -> Any:
         raise DataError(f"column '{name}' is {kind}; a name or an id must be text.")
     if kind.is_floating():  # pandas turns a nullable integer id into 12345.0
         whole = column.try_cast("int64")
-        text = (whole.cast("float64") == column).ifelse(whole.cast("string"), column.cast("string"))
+        text = (whole.cast("float64") == column).ifelse(whole.cast("string"), as_text(column))
         column = _given(column).ifelse(text, ibis.null("string"))
-    return trimmed(column.cast("string"))
+    return trimmed(as_text(column))
 
 
 def trimmed(text: Any) -> Any:
@@ -201,7 +205,7 @@ def _moment(rows: Any, column: str, config: TableColumns) -> Any:
         offset = text.re_extract(_NO_SECONDS, 2)
         padded = text.substr(0, text.length() - offset.length()).strip() + ":00" + offset
         padded = short.ifelse(padded, ibis.null("string"))
-        return ibis.coalesce(*(t.try_cast(UTC_MICROSECONDS) for t in (text, padded)))
+        return ibis.coalesce(moment(text), moment(padded))
     if kind.is_numeric() or (kind.is_string() and config.timestamp_unit is not None):
         if config.timestamp_unit is None:
             raise DataError(

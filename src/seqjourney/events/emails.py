@@ -43,6 +43,8 @@ def add_open_times(events: Any, machine_seconds: float = MACHINE_SECONDS) -> Any
         are no `email_opened`. `machine_open` is false where nothing speaks for a machine.
     """
     known = "known_at" if "known_at" in events.columns else "timestamp"
+    if "message_id" not in events.columns:  # no source names its messages
+        events = events.mutate(message_id=ibis.null("string"))
     starts = _starts(events, known)
     # Other events get no key, so that the join compares opens only.
     key = ibis.cases((events.event == OPENED, events.message_id))

@@ -18,13 +18,16 @@ import pyarrow as pa
 
 from seqjourney.config import DataConfig
 from seqjourney.errors import DataError
-from seqjourney.events import taxonomy
-from seqjourney.events.arriving import Arrived, arrive
+from seqjourney.events import engine, taxonomy
+from seqjourney.events.arriving import NOBODY, Arrived, arrive
+from seqjourney.events.channels import visits
 from seqjourney.events.cleaning import CORE, actor_of, bucket_of, trimmed
 from seqjourney.events.identity import observed
 from seqjourney.events.identity.resolve import Resolution, resolve
 from seqjourney.events.money import COLUMNS, check_currencies, read_rates
+from seqjourney.events.staging import check_problems
 from seqjourney.events.suppression import Suppression, withhold_erased
+from seqjourney.files import read_arrow
 
 _OPENS = ("hours_to_open", "machine_open")
 _LOG = (
@@ -37,6 +40,8 @@ _LOG = (
 class Gathered:
     """Events of many sources, on disk, each in its customer's part."""
 
+    every: Any
+    """Ibis table of all rows of all sources, good or bad (`problem`)."""
     rows: Any
     """Ibis table of all rows that belong to a customer; `part` is `b` and a bucket's digit."""
     columns: tuple[str, ...]
@@ -75,23 +80,28 @@ def gather(
         for i, source in enumerate(config.sources)
     ]
     every = _union(arrived, config)
+    _check_problems(backend, every, config)
+    every = _without_agents(backend, every)
     good = every.filter(every.problem.isnull()).drop("problem")
-    check_currencies(backend, good.filter(good.value.notnull()), config)
+    # An amount without a rate has no value: its currency is what is left of it.
+    paid = good.value.notnull() | good.currency.notnull()
+    check_currencies(backend, good.filter(paid), config)
     plan = _plan(config)
     names = taxonomy.read_names(good)
     marked = withhold_erased(good.drop("rate"), erased, config.identity.personal)
     repeated, kept = _unrepeated(backend, marked.filter(~marked.erased).drop("erased"))
     links, resolution, owned = _own(backend, kept, config)
+    owned = _with_channels(backend, owned)
     rows = _with_fields(taxonomy.canonical(owned, plan, names), plan, config)
     rows = rows.mutate(
         actor=rows.actor.fill_null(actor_of(rows.event, config)),
         part="b" + bucket_of(rows.customer_id),
     )
-    backend.to_parquet(rows, scratch / "parts", partition_by="part", compression="snappy")
-    if not any((scratch / "parts").glob("*/*.parquet")):
+    placed = engine.materialise(backend, rows, scratch / "parts", partition_by="part")
+    if placed is None:
         raise DataError(f"no row of '{config.name}' can be used; see data.sources and their paths.")
-    placed = backend.read_parquet(f"{scratch / 'parts'}/*/*.parquet", hive_partitioning=True)
     return Gathered(
+        every=every,
         rows=placed,
         columns=_log_columns(placed, config),
         arrived=arrived,
@@ -101,6 +111,48 @@ def gather(
         resolution=resolution,
         plan=plan,
         names=names,
+    )
+
+
+def _check_problems(backend: Any, rows: Any, config: DataConfig) -> None:
+    """Refuse a source of which too much cannot be used; who is nobody is no fault of a row."""
+    counts = rows.group_by("source", "problem").aggregate(
+        rows=rows.count(), first=rows.source_row.min()
+    )
+    counted = backend.execute(counts)
+    faults = counted[counted["problem"].notna() & (counted["problem"] != NOBODY)]
+    for source in config.sources:
+        mine = faults[faults["source"] == source.label].set_index("problem")
+        total = int(counted.loc[counted["source"] == source.label, "rows"].sum())
+        by_size = mine.sort_values("rows", ascending=False)
+        check_problems(by_size, total, f"{source.path} (source '{source.label}')", config)
+
+
+def _without_agents(backend: Any, rows: Any) -> Any:
+    """Call it a problem that a machine made a row."""
+    if "user_agent" not in rows.columns:
+        return rows
+    seen = rows.select(
+        user_agent=rows.user_agent.fill_null(""), visiting=rows.visiting.fill_null(False)
+    )
+    machines = engine.keep(backend, "machines", visits.automated_agents(seen))
+    if not int(backend.execute(machines.count())):
+        return rows
+    machines = machines.mutate(machine=True)
+    wide = rows.left_join(machines, ["user_agent", "visiting"])
+    problem = ibis.coalesce(wide.problem, ibis.cases((wide.machine, "automated agent")))
+    return wide.select(*(c for c in rows.columns if c != "problem"), problem=problem)
+
+
+def _with_channels(backend: Any, rows: Any) -> Any:
+    """Tell each row's channel from its evidence."""
+    keys = [name for name in (*visits.COLUMNS, "given_channel") if name in rows.columns]
+    if not keys:
+        return rows.mutate(**{name: ibis.null("string") for name in visits.RESULTS})
+    filled = rows.mutate(**{name: rows[name].fill_null("") for name in keys})
+    known = engine.keep(backend, "visits", visits.classify_distinct(filled))
+    return filled.left_join(known, keys).select(
+        *(c for c in rows.columns if c not in keys), *visits.RESULTS
     )
 
 
@@ -123,7 +175,7 @@ def _unrepeated(backend: Any, rows: Any) -> tuple[Any | None, Any]:
     Of rows with the same id the earliest known stays.
     """
     ids = rows.group_by("source", "event_id").having(rows.count() > 1).aggregate(n=rows.count())
-    ids = backend.create_table("repeated_ids", ids)
+    ids = engine.keep(backend, "repeated_ids", ids)
     if not int(backend.execute(ids.count())):
         return None, rows
     rank = ibis.row_number().over(
@@ -131,16 +183,20 @@ def _unrepeated(backend: Any, rows: Any) -> tuple[Any | None, Any]:
     )
     again = rows.semi_join(ids, ["source", "event_id"]).mutate(rank=rank)
     again = again.filter(again["rank"] > 0).select("source", "source_row")
-    again = backend.create_table("repeated", again)
+    again = engine.keep(backend, "repeated", again)
     return again, rows.anti_join(again, ["source", "source_row"])
 
 
 def _own(backend: Any, rows: Any, config: DataConfig) -> tuple[pa.Table, Resolution, Any]:
     """Find whose every row is; an event is known of a customer when both were known."""
     rules = config.identity
-    seen = backend.create_table("combinations", observed.combinations(rows, rules))
-    links = backend.to_pyarrow(observed.links(seen, rules))
-    resolution = resolve(backend.to_pyarrow(observed.identifiers(seen, rules)), links, rules)
+    seen = engine.keep(backend, "combinations", observed.combinations(rows, rules))
+    links = engine.fetch_arrow(backend, observed.links(seen, rules))
+    if config.probable_links is not None:
+        more = read_arrow(Path(config.probable_links).expanduser())
+        links = pa.concat_tables([links, more], promote_options="default")
+    identifiers = engine.fetch_arrow(backend, observed.identifiers(seen, rules))
+    resolution = resolve(identifiers, links, rules)
     found = observed.row_identifier(rows, rules, resolution.shared)
     columns = ["identifier_type", "identifier", "customer_id", "linked_at"]
     owners = ibis.memtable(resolution.assignment.select(columns))

@@ -23,8 +23,17 @@ VARIABLE = "SEQJOURNEY_HASH_KEY"
 FILE = "hash.key"
 _SHORTEST = 16
 _LENGTH = 32  # hex digits that stay of a hash: 128 bits
-_EMAIL = r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+[.][A-Za-z]{2,}"
-_PHONE = r'"(?:[A-Za-z_]*[pP]hone[A-Za-z_]*|mobile|msisdn)"\s*:\s*"[^"]*"'
+# An address as JSON text may hold it: the at sign escaped for a URL or for JSON, letters of any
+# script, and backslashes before it, since half of an escape must not stay behind.
+_PART = r"""[^\s"'<>(){}\[\],;:&=?/@\\|]"""
+_EMAIL = rf"\\*{_PART}+(?:@|%40|\\u0040){_PART}+[.][A-Za-z]{{2,}}"
+_AT = ("@", "%40", "u0040")
+# What is called a telephone number and has five digits, as text or as a number ...
+_CALLED = r'"[^"\\]*(?i:phone|mobile|msisdn|telefon)[^"\\]*"|"(?i:tel|cell|fax)"'
+_PHONE = rf'(?:{_CALLED})\s*:\s*(?:"[^"\\]*(?:[0-9][^"0-9\\]*){{5,}}"|-?[0-9]{{5,}})'
+_WORDS = ("phone", "mobile", "msisdn", "telefon", '"tel"', '"cell"', '"fax"')
+# ... and what is written as an international one, whatever it is called.
+_ABROAD = r"(?:[+]|%2B)[1-9](?:[ ()./-]{0,2}[0-9]){7,14}"
 
 
 def read_key(processed: Path) -> str:
@@ -69,15 +78,30 @@ def _hashed(text: Any, key: str) -> Any:
     return (ibis.literal(key) + text).hexdigest("sha256").left(_LENGTH)
 
 
+def hashed_address(text: Any, key: str) -> Any:
+    """Hash ids of any type that are an e-mail address or an international telephone number."""
+    personal = text.contains("@") | text.startswith("+")
+    return personal.ifelse(hashed_email(text, key), text)
+
+
 def redacted(json: Any) -> Any:
     """Cut e-mail addresses and telephone numbers out of JSON text. Ibis text -> text."""
     # Most texts have neither, and looking for a letter is far cheaper than for a pattern.
-    text = json.contains("@").ifelse(json.re_replace(_EMAIL, "(e-mail)"), json)
-    phone = text.lower()
-    phone = phone.contains("phone") | phone.contains("mobile") | phone.contains("msisdn")
-    return phone.ifelse(text.re_replace(_PHONE, '"phone":"(phone)"'), text)
+    text = without_addresses(json)
+    called = text.lower()
+    called = ibis.or_(*(called.contains(word) for word in _WORDS))
+    return called.ifelse(text.re_replace(_PHONE, '"phone":"(phone)"'), text)
+
+
+def without_addresses(text: Any) -> Any:
+    """Do so to text that is no JSON: names and the like. Ibis text -> text."""
+    at = ibis.or_(*(text.contains(sign) for sign in _AT))
+    text = at.ifelse(text.re_replace(_EMAIL, "(e-mail)"), text)
+    plus = text.contains("+") | text.contains("%2B")
+    return plus.ifelse(text.re_replace(_ABROAD, "(phone)"), text)
 
 
 def redacted_text(json: str) -> str:
-    """Do the same to one Python string."""
-    return re.sub(_PHONE, '"phone":"(phone)"', re.sub(_EMAIL, "(e-mail)", json))
+    """Do the same as `redacted` to one Python string."""
+    text = re.sub(_ABROAD, "(phone)", re.sub(_EMAIL, "(e-mail)", json))
+    return re.sub(_PHONE, '"phone":"(phone)"', text)

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
 from seqjourney.errors import DataError
+from seqjourney.events import engine
 from seqjourney.events.cleaning import BUCKETS
-from seqjourney.events.engine import connect
 from seqjourney.events.hashing import read_key
 from seqjourney.events.sources import Source, open_source
 from seqjourney.events.staging import Staged, stage
@@ -62,11 +62,12 @@ def write_event_log(
     key = read_key(home) if config.sources or (earlier / ERASED).exists() else ""
     erased = read_suppression(earlier, key)
     with (
-        connect(
+        engine.connect(
             folder,
             memory_limit=config.memory_limit,
             threads=config.threads,
             timezone=config.timezone or "UTC",
+            engine=config.engine,
         ) as backend,
         TemporaryDirectory(dir=folder, prefix="staged-") as scratch,
     ):
@@ -141,8 +142,7 @@ def event_log_files(prepared: Path) -> list[Path]:
 
 def read_event_log(backend: Any, prepared: Path) -> Any:
     """Open a prepared event log as a lazy Ibis table; raises as `event_log_files`."""
-    files = [str(file) for file in event_log_files(prepared)]
-    return backend.read_parquet(files, hive_partitioning=False)
+    return engine.read_parquet(backend, event_log_files(prepared))
 
 
 def read_manifest(prepared: Path) -> dict[str, Any]:
@@ -164,9 +164,10 @@ def read_manifest(prepared: Path) -> dict[str, Any]:
 def _write_quarantine(backend: Any, staged: Staged, path: Path) -> None:
     """Keep unusable rows as they were, as text, with the reason."""
     raw = staged.source.rows
-    texts = raw.mutate(**{c: raw[c].cast("string") for c in raw.columns if c != "source_row"})
+    texts = {c: engine.as_text(raw[c]) for c in raw.columns if c != "source_row"}
     reasons = staged.bad.select("source_row", "problem")
-    backend.to_parquet(reasons.inner_join(texts, "source_row").order_by("source_row"), path)
+    bad = reasons.inner_join(raw.mutate(**texts), "source_row")
+    engine.write_parquet(backend, bad, path, order=["source_row"], compression="snappy")
 
 
 def _repeated_ids(backend: Any, staged: Staged, config: DataConfig) -> Any | None:
@@ -175,7 +176,7 @@ def _repeated_ids(backend: Any, staged: Staged, config: DataConfig) -> Any | Non
         return None  # ids are row positions
     events = staged.events()
     ids = events.group_by("event_id").having(events.count() > 1).aggregate(again=events.count() - 1)
-    ids = backend.create_table("repeated_ids", ids)
+    ids = engine.keep(backend, "repeated_ids", ids)
     dropped = int(backend.execute(ids.again.sum().fill_null(0)))
     if not dropped:
         return None
@@ -190,19 +191,19 @@ def _repeated_ids(backend: Any, staged: Staged, config: DataConfig) -> Any | Non
         group_by="event_id", order_by=["known_at", "timestamp", "source_row"]
     )
     again = events.semi_join(ids, "event_id").mutate(rank=rank)
-    return backend.create_table("repeated", again.filter(again["rank"] > 0).select("source_row"))
+    again = again.filter(again["rank"] > 0).select("source_row")
+    return engine.keep(backend, "repeated", again)
 
 
 def _summarise(backend: Any, log: Any) -> dict[str, Any]:
-    row = backend.execute(
-        log.aggregate(
-            events=log.count(),
-            customers=log.customer_id.nunique(),
-            first=log.timestamp.min(),
-            last=log.timestamp.max(),
-            last_known=log.known_at.max(),
-        )
-    ).iloc[0]
+    totals = log.aggregate(
+        events=log.count(),
+        customers=log.customer_id.nunique(),
+        first=log.timestamp.min(),
+        last=log.timestamp.max(),
+        last_known=log.known_at.max(),
+    )
+    row = engine.fetch_arrow(backend, totals).to_pylist()[0]
     return {
         "events": int(row["events"]),
         "customers": int(row["customers"]),
@@ -211,19 +212,16 @@ def _summarise(backend: Any, log: Any) -> dict[str, Any]:
 
 
 def _write_parquet(backend: Any, staged: Staged, repeated: Any | None, folder: Path) -> None:
-    for bucket in BUCKETS:
-        target = folder / f"bucket={bucket}"
-        target.mkdir(parents=True)
-        part = staged.events(bucket)
-        if repeated is not None:
-            part = part.anti_join(repeated, "source_row")
-        part = part.select(*staged.columns).order_by(*ORDER)
-        backend.to_parquet(part, target / "part-0.parquet", compression="zstd")
+    def rows_of(bucket: str | None) -> Any:
+        rows = staged.events(bucket)
+        return rows if repeated is None else rows.anti_join(repeated, "source_row")
+
+    engine.write_buckets(backend, rows_of, folder, columns=staged.columns, order=ORDER)
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
     """Identify the log by its inputs and settings, not by where or when it was made."""
-    ignored = ("path", "memory_limit", "threads", "tasks")
+    ignored = ("path", "engine", "memory_limit", "threads", "tasks")
     config = {k: v for k, v in manifest["config"].items() if k not in ignored}
     return digest(
         [

@@ -18,7 +18,13 @@ from typing import Any
 
 import ibis
 
-from seqjourney.events.engine import json_texts, read_json_lines, read_table
+from seqjourney.events.engine import (
+    POSITION,
+    json_texts,
+    position_of,
+    read_json_lines,
+    read_table,
+)
 from seqjourney.events.files import kind_of
 from seqjourney.events.rejects import Reject, rejected_lines
 
@@ -44,7 +50,7 @@ class Records:
         """Return the lines that are no records; none is in `rows`."""
         if self.lines is None:
             return []
-        numbered = self.lines.mutate(number=ibis.row_number())
+        numbered = self.lines.mutate(number=position_of(self.lines))
         starts = numbered.group_by("file").aggregate(start=numbered.number.min())
         empty = numbered.filter(numbered.empty).inner_join(starts, "file")
         found = backend.execute(empty.select("file", position=empty.number - empty.start))
@@ -70,8 +76,8 @@ def open_records(
         paths: our name -> a dotted path (`context.page.url`), or several of which the first that
             holds anything counts. A key with dots or odd characters of its own is quoted:
             `properties."$current_url"`.
-        typed: top-level keys of JSON Lines that are to be read with a type (a DuckDB struct or
-            list type), for records with lists of structs; others are read as text.
+        typed: top-level keys of JSON Lines that are to be read with a type (a struct or list as
+            DuckDB writes it), for records with lists of structs; others are read as text.
 
     Raises:
         DataError: a file cannot be read.
@@ -85,11 +91,11 @@ def open_records(
         types = {key: "JSON" if key in nested else "VARCHAR" for key in keys}
         table = read_json_lines(backend, files, types | dict(typed or {}))
         empty = ibis.and_(*(table[key].isnull() for key in keys))
-        lines = table.select("file", empty=empty)
+        lines = table.select("file", *(c for c in (POSITION,) if c in table.columns), empty=empty)
         table = table.filter(~empty)
     else:
         table = read_table(backend, files)
-    rows = table.select(source_row=ibis.row_number().cast("int64"), **_values(table, steps))
+    rows = table.select(source_row=position_of(table), **_values(table, steps))
     return Records(tuple(files), rows, keys, lines)
 
 

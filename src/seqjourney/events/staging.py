@@ -16,6 +16,7 @@ import pandas as pd
 
 from seqjourney.config import DataConfig
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.events import engine
 from seqjourney.events.cleaning import CORE, NO_OFFSET, OFFSET, actor_of, bucket_of, typed
 from seqjourney.events.sources import Source
 from seqjourney.events.suppression import Suppression, withhold_erased
@@ -75,10 +76,9 @@ def stage(
     )
     events = parts if source.combine is None else source.combine(parts)
     columns = _log_columns(events, config)
-    backend.to_parquet(parts, folder, partition_by="part", compression="snappy")
-    if not any(folder.glob("*/*.parquet")):
+    written = engine.materialise(backend, parts, folder, partition_by="part")
+    if written is None:
         raise DataError(f"{config.path} has no rows.")
-    written = backend.read_parquet(f"{folder}/*/*.parquet", hive_partitioning=True)
     counted = backend.execute(
         written.group_by("problem", "clock", erased=written.part == _ERASED).aggregate(
             rows=written.count(), first=written.source_row.min()
@@ -87,7 +87,8 @@ def stage(
     stay = counted[~counted["erased"]]
     problems = stay.groupby("problem").agg(rows=("rows", "sum"), first=("first", "min"))
     problems = problems.sort_values("rows", ascending=False)
-    _check_problems(problems, int(counted["rows"].sum()), config)
+    assert config.path is not None  # the config sees to it
+    check_problems(problems, int(counted["rows"].sum()), config.path, config)
     _check_clocks(counted, config)
     return Staged(
         source=source,
@@ -110,9 +111,16 @@ def _log_columns(events: Any, config: DataConfig) -> tuple[str, ...]:
     return (*CORE, *(f for f in ("channel", "value", *fields) if f in events.columns))
 
 
-def _check_problems(problems: pd.DataFrame, total: int, config: DataConfig) -> None:
-    """Refuse input that cannot be meant so."""
-    where, bad = config.path, int(problems["rows"].sum())
+def check_problems(problems: pd.DataFrame, total: int, where: str, config: DataConfig) -> None:
+    """Refuse input that cannot be meant so.
+
+    Args:
+        problems: `rows` and `first` (row) by problem, the most frequent first.
+        total: rows of the source, bad ones included.
+        where: the source's path, for messages.
+        config: says how many bad rows are too many.
+    """
+    bad = int(problems["rows"].sum())
     if not bad:
         return
     worst = problems.iloc[0]

@@ -16,9 +16,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
-from seqjourney.events import consent, hashing, taxonomy
+from seqjourney.events import consent, engine, hashing, taxonomy
 from seqjourney.events.arriving import Arrived
-from seqjourney.events.cleaning import BUCKETS
 from seqjourney.events.emails import add_open_times
 from seqjourney.events.gathering import Gathered, gather
 from seqjourney.events.identity.rules import IdentityRules
@@ -56,26 +55,30 @@ def write_unified(
     """
     gathered = gather(backend, config, key, erased, scratch)
     said = consent.statements(gathered.rows, config.consent)
-    backend.to_parquet(said.order_by("customer_id", "purpose", "since"), folder / consent.FILE)
-    said = backend.read_parquet(str(folder / consent.FILE))
+    order = ("customer_id", "purpose", "since", "speaker")
+    engine.write_parquet(backend, said, folder / consent.FILE, order=order, compression="snappy")
+    said = engine.read_parquet(backend, folder / consent.FILE)
     consent.check_purpose(said, config.consent)
-    intervals = backend.create_table("consent_intervals", consent.timeline(said))
+    intervals = engine.keep(backend, "consent_intervals", consent.timeline(said))
     judged = consent.enforce(gathered.rows, intervals, config.consent)
     allowed = judged.filter(judged.withheld.isnull())
-    for bucket in BUCKETS:
-        target = folder / "events" / f"bucket={bucket}"
-        target.mkdir(parents=True)
-        part = add_open_times(allowed.filter(allowed.part == f"b{bucket}"))
-        part = part.select(*gathered.columns).order_by(*ORDER)
-        backend.to_parquet(part, target / "part-0.parquet", compression="zstd")
-    _write_quarantine(backend, gathered, folder / "quarantine.parquet")
+
+    def rows_of(bucket: str | None) -> Any:
+        rows = allowed if bucket is None else allowed.filter(allowed.part == f"b{bucket}")
+        return add_open_times(rows)
+
+    columns = gathered.columns
+    engine.write_buckets(backend, rows_of, folder / "events", columns=columns, order=ORDER)
+    every = gathered.every
+    arrived = backend.execute(every.group_by("source", "problem").aggregate(rows=every.count()))
+    _write_quarantine(backend, gathered, arrived, folder / "quarantine.parquet")
     _write_identity(gathered, config.identity, folder / "identity")
-    log = backend.read_parquet(f"{folder / 'events'}/*/*.parquet", hive_partitioning=False)
+    log = engine.read_parquet(backend, sorted((folder / "events").glob("*/*.parquet")))
     findings = taxonomy.examine(log, gathered.plan, gathered.names)
     taxonomy.write_review(
         folder / REVIEW, findings, gathered.plan, earlier=earlier / REVIEW if earlier else None
     )
-    by_source = _account(backend, gathered, judged, log)
+    by_source = _account(backend, gathered, judged, log, arrived)
     return {
         "rows": _total(by_source),
         "files": [describe_file(file) for one in gathered.arrived for file in one.source.files],
@@ -86,9 +89,18 @@ def write_unified(
     }
 
 
-def _write_quarantine(backend: Any, gathered: Gathered, path: Path) -> None:
-    """Keep what cannot be used as it came, as text, with the reason; nothing if all can."""
-    tables = [_bad_rows(one) for one in gathered.arrived]
+def _write_quarantine(backend: Any, gathered: Gathered, arrived: pd.DataFrame, path: Path) -> None:
+    """Keep what cannot be used as it came, as text, with the reason; nothing if all can.
+
+    Args:
+        backend: from `events.engine.connect`.
+        gathered: the sources; those without a bad row are not read again.
+        arrived: how many rows there are by `source` and `problem`.
+        path: to be written.
+    """
+    faulty = set(arrived["source"][arrived["problem"].notna()])
+    bad = gathered.every.filter(gathered.every.problem.notnull())
+    tables = [_bad_rows(one, bad) for one in gathered.arrived if one.label in faulty]
     rejects = [
         {
             "source": one.label,
@@ -102,6 +114,8 @@ def _write_quarantine(backend: Any, gathered: Gathered, path: Path) -> None:
     ]
     if rejects:
         tables.append(ibis.memtable(pd.DataFrame(rejects)))
+    if not tables:
+        return
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
     kinds = {"source_row": "int64", "line": "int64"}
     every = ibis.union(
@@ -117,20 +131,23 @@ def _write_quarantine(backend: Any, gathered: Gathered, path: Path) -> None:
             for table in tables
         )
     )
-    backend.to_parquet(every.order_by("source", "source_row"), path, compression="zstd")
+    personal = [n for n in names if n not in (*kinds, "source", "file", "problem", "properties")]
+    every = every.mutate(**{name: hashing.without_addresses(every[name]) for name in personal})
+    order = [name for name in ("source", "source_row", "file", "line") if name in names]
+    engine.write_parquet(backend, every, path, order=order)
     if not pq.read_metadata(path).num_rows:
         path.unlink()
 
 
-def _bad_rows(one: Arrived) -> Any:
+def _bad_rows(one: Arrived, bad: Any) -> Any:
     """Return a source's unusable rows as it wrote them, but for what is personal."""
     raw = one.source.rows
-    texts = {name: raw[name].cast("string") for name in raw.columns if name not in hashing.HASHED}
+    texts = {c: engine.as_text(raw[c]) for c in raw.columns if c not in hashing.HASHED}
     if "properties" in texts:
         texts["properties"] = hashing.redacted(texts["properties"])
     texts["source_row"] = raw.source_row
-    bad = one.rows.filter(one.rows.problem.notnull()).select("source", "source_row", "problem")
-    return bad.inner_join(raw.select(**texts), "source_row")
+    mine = bad.filter(bad.source == one.label).select("source", "source_row", "problem")
+    return mine.inner_join(raw.select(**texts), "source_row")
 
 
 def _write_identity(gathered: Gathered, rules: IdentityRules, folder: Path) -> None:
@@ -151,7 +168,9 @@ def _write_identity(gathered: Gathered, rules: IdentityRules, folder: Path) -> N
     )
 
 
-def _account(backend: Any, gathered: Gathered, judged: Any, log: Any) -> dict[str, dict[str, Any]]:
+def _account(
+    backend: Any, gathered: Gathered, judged: Any, log: Any, arrived: pd.DataFrame
+) -> dict[str, dict[str, Any]]:
     """Say what became of every row of every source.
 
     Raises:
@@ -163,9 +182,11 @@ def _account(backend: Any, gathered: Gathered, judged: Any, log: Any) -> dict[st
     )
     events = backend.execute(log.group_by("source").aggregate(rows=log.count()))
     written = dict(zip(events["source"], events["rows"], strict=True))
+    every = gathered.every
+    arrived = backend.execute(every.group_by("source", "problem").aggregate(rows=every.count()))
     accounts: dict[str, dict[str, Any]] = {}
     for one in gathered.arrived:
-        counted = backend.execute(one.rows.group_by("problem").aggregate(rows=one.rows.count()))
+        counted = arrived[arrived["source"] == one.label]
         bad = counted[counted["problem"].notna()]
         reasons = Counter(dict(zip(bad["problem"], map(int, bad["rows"]), strict=True)))
         reasons.update(reject.reason for reject in one.rejects)

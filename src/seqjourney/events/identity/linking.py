@@ -90,7 +90,7 @@ def probable_links(attributes: pa.Table, rules: LinkingRules) -> pa.Table:
         blocking_rules_to_generate_predictions=[block_on(*names) for names in rules.block],
         retain_matching_columns=False,
     )
-    blocks = [block_on(*names) for names in rules.block]
+    blocks: list[Any] = [block_on(*names) for names in rules.block]
     logging.getLogger("splink").setLevel(logging.ERROR)
     try:
         engine = DuckDBAPI()

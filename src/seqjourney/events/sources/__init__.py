@@ -60,7 +60,6 @@ def open_source(backend: Any, config: DataConfig | SourceConfig) -> Source:
     Raises:
         DataError: no such file, an empty file, or a missing column.
     """
-    several = isinstance(config, SourceConfig)
-    name = AMONG[config.kind] if several else ALONE[config.source]
+    name = AMONG[config.kind] if isinstance(config, SourceConfig) else ALONE[config.source]
     found: Source = import_module(f"{__name__}.{name}").open_source(backend, config)
     return found

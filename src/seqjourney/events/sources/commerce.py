@@ -107,17 +107,19 @@ def refund_whole_orders(rows: Any) -> Any:
     Args:
         rows: raw rows of one source with the columns that `money` gives.
     """
-    number = {
-        key: rows[f"money_{key}"].try_cast("float64") for key in ("net", "total", "tax", "shipping")
-    }
+    number = {key: _amount(rows, key) for key in ("net", "total", "tax", "shipping", "refund")}
     less = number["tax"].fill_null(0) + number["shipping"].fill_null(0)
     brought = ibis.coalesce(number["net"], number["total"] - less)
     orders = rows.filter(rows.order_id.notnull() & brought.notnull())
-    orders = orders.group_by(paid_order=orders.order_id).aggregate(
-        brought=brought.max().cast(rows.money_refund.type())
-    )
-    found = rows.left_join(orders, rows.order_id == orders.paid_order)
-    silent = ibis.coalesce(found.money_net, found.money_total, found.money_refund).isnull()
-    return found.mutate(money_refund=silent.ifelse(found.brought, found.money_refund)).drop(
-        "paid_order", "brought"
-    )
+    orders = orders.group_by(paid_order=orders.order_id).aggregate(brought=brought.max())
+    known = rows.mutate(**{f"known_{key}": number[key] for key in ("net", "total", "refund")})
+    found = known.left_join(orders, known.order_id == orders.paid_order)
+    silent = ibis.coalesce(found.known_net, found.known_total, found.known_refund).isnull()
+    refund = silent.ifelse(found.brought, found.known_refund)
+    others = [name for name in rows.columns if name != "money_refund"]
+    return found.select(*others, money_refund=refund)
+
+
+def _amount(rows: Any, key: str) -> Any:
+    name = f"money_{key}"
+    return rows[name].try_cast("float64") if name in rows.columns else ibis.null("float64")

@@ -14,7 +14,7 @@ import ibis
 
 from seqjourney.config import SourceConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import read_table
+from seqjourney.events.engine import columns_of, position_of, read_table
 from seqjourney.events.files import find_files, kind_of
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
@@ -44,7 +44,7 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
         if column not in table.columns:
             hint = nearest(column, table.columns)
             raise DataError(f"{config.path} has no column '{column}'.{hint}")
-    numbered = table.mutate(source_row=ibis.row_number().cast("int64"))
+    numbered = table.select(*columns_of(table), source_row=position_of(table))
     return Source(_map(numbered, wanted, config), files)
 
 
@@ -63,7 +63,7 @@ def _wanted(config: SourceConfig) -> dict[str, str]:
     wanted |= {f"id_{name}": column for name, column in config.identifiers.items()}
     for part, column in config.money.items():
         wanted["currency" if part == "currency" else f"money_{part}"] = column
-    wanted |= config.evidence
+    wanted |= {str(name): column for name, column in config.evidence.items()}
     return wanted | {f"consent:{purpose}": column for purpose, column in config.consent.items()}
 
 

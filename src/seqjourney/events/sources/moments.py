@@ -11,9 +11,12 @@ from typing import Any
 import ibis
 import ibis.expr.datatypes as dt
 
+from seqjourney.events.engine import moment
+
 UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 _OFFSET = r"(?i)([+-]\d{2}(:?\d{2})?|z|utc|gmt)$"
 _DAY_ALONE = r"^\d{4}-\d{2}-\d{2}$"
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _MOST_MILLISECONDS = 9_000_000_000_000_000  # beyond this the engine's clock overflows
 
 
@@ -32,7 +35,7 @@ def utc(column: Any) -> Any:
         (bare.re_search(_OFFSET), bare),
         else_=bare + "Z",
     )
-    return marked.try_cast(UTC_MICROSECONDS)
+    return moment(marked)
 
 
 def of_milliseconds(count: Any) -> Any:
@@ -48,5 +51,9 @@ def unskewed(happened: Any, sent: Any, received: Any) -> Any:
 
     Without a time of sending or receipt the device's word stands.
     """
+    times = (happened, sent, received)
+    # Beyond these years the engine's clock overflows; such a time is absurd as it stands.
+    sound = ibis.and_(*((time > _EARLIEST) & (time < _LATEST) for time in times))
     before_sending = sent.delta(happened, unit="microsecond")
-    return ibis.coalesce(received - before_sending.as_interval("us"), happened)
+    corrected = ibis.cases((sound, received - before_sending.as_interval("us")))
+    return ibis.coalesce(corrected, happened)

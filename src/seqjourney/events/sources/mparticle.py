@@ -23,7 +23,7 @@ from typing import Any
 import ibis
 
 from seqjourney.errors import DataError
-from seqjourney.events.engine import json_texts
+from seqjourney.events.engine import json_items, json_texts
 from seqjourney.events.files import find_files
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
@@ -88,6 +88,10 @@ _CONSENT_DETAILS = (
 )
 
 
+MOST_EVENTS = 1 << 20
+"""Of one batch: a row's number is its batch's times this, plus its place in the batch."""
+
+
 def open_source(backend: Any, config: Any) -> Source:
     """Map the events of mParticle's batches to raw rows.
 
@@ -104,25 +108,26 @@ def open_source(backend: Any, config: Any) -> Source:
 def _unnested(batches: Any, where: str) -> Any:
     """One row per event beside its batch, in the file's order; one, empty, for an empty batch."""
     events = batches.events
-    if events.type().is_string():
-        events = events.try_cast("json").array
-    elif not events.type().is_array():
+    if not (events.type().is_string() or events.type().is_array()):
         raise DataError(
             f"{where}: 'events' is {events.type()}; a batch holds a list of events, as in "
             "mParticle's JSON Lines."
         )
     consent = _consent(batches.gdpr.cast("string"), batches.ccpa.cast("string"))
-    batches = batches.mutate(events=events.cast("array<json>"), consent=consent)
+    batches = batches.mutate(events=json_items(events), consent=consent)
     empty = ibis.coalesce(batches.events.length() == 0, True)
-    events = empty.ifelse(ibis.array([ibis.null("json")]), batches.events)
+    nothing = ibis.array([ibis.null(batches.events.type().value_type)])
+    events = empty.ifelse(nothing, batches.events)
     others = [name for name in _BATCH if name not in ("events", "gdpr", "ccpa")] + ["consent"]
-    rows = batches.select(*others, no_events=empty, item=events.unnest())
-    texts = json_texts(rows.item, list(_EVENT.values()))
+    placed = events.zip(ibis.range(0, events.length())).unnest()
+    rows = batches.select(*others, "source_row", no_events=empty, placed=placed)
+    item, place = rows.placed["f1"], rows.placed["f2"].cast("int64")
+    texts = json_texts(item, list(_EVENT.values()))
     return rows.select(
         *others,
         "no_events",
-        source_row=ibis.row_number().cast("int64"),
-        item=rows.item.cast("string"),
+        source_row=rows.source_row * MOST_EVENTS + place,
+        item=item.cast("string"),
         **dict(zip((f"event_{name}" for name in _EVENT), texts, strict=True)),
     )
 

@@ -14,7 +14,7 @@ import ibis
 
 from seqjourney.config import nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import read_table
+from seqjourney.events.engine import as_text, read_table
 from seqjourney.events.files import kind_of
 
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
@@ -46,7 +46,7 @@ def as_json(value: Any) -> Any:
     if kind.is_json():
         return value.cast("string")
     if kind.is_floating():
-        return (value.isnan() | value.isinf()).ifelse(ibis.null("string"), value.cast("string"))
+        return (value.isnan() | value.isinf()).ifelse(ibis.null("string"), as_text(value))
     if kind.is_numeric() or kind.is_boolean():
         return value.cast("string")
     if kind.is_struct():
@@ -58,7 +58,7 @@ def as_json(value: Any) -> Any:
         return value.notnull().ifelse(ibis.literal("[") + inside + "]", ibis.null("string"))
     if kind.is_binary() or kind.is_null():
         return ibis.null("string")
-    return quoted(value.cast("string"))
+    return quoted(as_text(value))
 
 
 def json_object(fields: Mapping[str, Any]) -> Any:
@@ -88,7 +88,7 @@ def number_text(value: Any) -> Any:
     """Return an amount as text; NaN is how data frames write a missing one."""
     if value.type().is_floating():
         value = value.isnan().ifelse(ibis.null(value.type()), value)
-    return value.cast("string")
+    return as_text(value)
 
 
 def _escape(name: str) -> str:

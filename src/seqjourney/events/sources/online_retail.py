@@ -13,7 +13,7 @@ from typing import Any
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import read_table
+from seqjourney.events.engine import position_of, read_table
 from seqjourney.events.files import find_files
 from seqjourney.events.sources import Source
 
@@ -34,6 +34,7 @@ LINE_COLUMNS = (
 
 def open_source(backend: Any, config: DataConfig) -> Source:
     """Open the workbook, a CSV or a Parquet copy; fetch the workbook when nothing is there."""
+    assert config.path is not None  # the config sees to it
     file = _locate(Path(config.path).expanduser())
     workbook = file.suffix == ".xlsx"
     lines = _read_workbook(file) if workbook else read_table(backend, find_files(str(file)))
@@ -103,13 +104,11 @@ def _read_workbook(workbook: Path) -> Any:
 
 
 def _map_lines(lines: Any) -> Any:
-    import ibis
-
     number = lines.InvoiceNo.cast("string")
     quantity = lines.Quantity.try_cast("float64")
     amount = quantity * lines.UnitPrice.try_cast("float64")
     return lines.select(
-        source_row=ibis.row_number().cast("int64"),
+        source_row=position_of(lines),
         # Excel and pandas hold the nullable id as a float.
         customer_id=lines.CustomerID.try_cast("float64").cast("int64").cast("string"),
         timestamp=lines.InvoiceDate,

@@ -21,7 +21,7 @@ from typing import Any
 import ibis
 
 from seqjourney.errors import DataError
-from seqjourney.events.engine import read_table
+from seqjourney.events.engine import columns_of, read_table
 from seqjourney.events.files import find_files, kind_of
 from seqjourney.events.records import Paths, open_records
 from seqjourney.events.sources import Source
@@ -127,7 +127,7 @@ def open_calls(
     parts = []
     tables = _by_table(files)
     for place, (table, members) in enumerate(tables.items()):
-        paths = PATHS | dict(more) | _others(read_table(backend, members).columns)
+        paths = PATHS | dict(more) | _others(columns_of(read_table(backend, members)))
         rows = open_records(backend, members, paths).rows
         if table in TABLES:
             rows = rows.mutate(type=ibis.literal(TABLES[table]))

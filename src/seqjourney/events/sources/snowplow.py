@@ -23,7 +23,7 @@ import ibis
 
 from seqjourney.config import Strict, parse
 from seqjourney.config.data import SourceConfig
-from seqjourney.events.engine import read_table
+from seqjourney.events.engine import columns_of, read_table
 from seqjourney.events.files import find_files, kind_of
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
@@ -85,7 +85,8 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
     needed = ("event_id", "event", "collector_tstamp")
     require_columns(backend, files, needed, "a table of Snowplow's enriched events")
     written = kind_of(files[0]) == "json"
-    columns = keys_of_lines(backend, files) if written else read_table(backend, files).columns
+    table_columns = columns_of(read_table(backend, files)) if not written else []
+    columns = keys_of_lines(backend, files) if written else table_columns
     others = [c for c in columns if c.lower() not in MAPPED and not _LEFT_OUT.fullmatch(c)]
     paths = {name: name for name in (*MAPPED, *ALSO_PROPERTIES)}
     paths |= {PROPERTY + name: f'"{name}"' for name in others}

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import ibis
-import ibis.expr.datatypes as dt
 
 from seqjourney.errors import DataError
-from seqjourney.events.engine import json_texts
+from seqjourney.events.engine import json_keys, json_texts
 from seqjourney.events.sources.nested_json import as_json, number_or_quoted, quoted
 
 ALSO_PROPERTIES = ("se_category", "se_action", "mkt_network", "mkt_clickid", "tr_orderid")
@@ -27,7 +26,6 @@ _NUMBERS = re.compile(
 )
 _BOOLEANS = re.compile(r"br_cookies|dvce_ismobile")
 _MOST_KEYS = 2_000
-_LONGEST_LINE = 64 * 2**20  # bytes, as in `events.engine`
 
 
 def keys_of_lines(backend: Any, files: Sequence[Path]) -> list[str]:
@@ -38,19 +36,7 @@ def keys_of_lines(backend: Any, files: Sequence[Path]) -> list[str]:
     Raises:
         DataError: there are too many for any export of Snowplow's.
     """
-
-    @ibis.udf.scalar.builtin(name="json_keys", signature=((dt.json,), dt.Array(dt.string)))
-    def json_keys(record: Any) -> Any: ...
-
-    lines = backend.read_json(
-        [str(file) for file in files],
-        columns={"json": "JSON"},
-        records="false",
-        format="newline_delimited",
-        ignore_errors=True,
-        maximum_object_size=_LONGEST_LINE,
-    )
-    keys = lines.select(key=json_keys(lines.json).unnest()).distinct()
+    keys = json_keys(backend, files)
     keys = keys.filter(keys.key.re_search("^[a-z][a-z0-9_]*$")).limit(_MOST_KEYS + 1)
     found = sorted(backend.execute(keys)["key"])
     if len(found) > _MOST_KEYS:

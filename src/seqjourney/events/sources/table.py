@@ -8,13 +8,14 @@ import ibis
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import read_table
+from seqjourney.events.engine import position_of, read_table
 from seqjourney.events.files import find_files
 from seqjourney.events.sources import Source
 
 
 def open_source(backend: Any, config: DataConfig) -> Source:
     """Map the declared columns of a file, folder or glob to our names."""
+    assert config.path is not None  # the config sees to it
     files = find_files(config.path)
     rows = read_table(backend, files)
     return Source(map_columns(rows, config, where=config.path), files)
@@ -44,4 +45,4 @@ def map_columns(rows: Any, config: DataConfig, where: str) -> Any:
     columns: dict[str, Any] = {ours: rows[theirs] for ours, theirs in wanted.items()}
     if config.event_name is not None:
         columns["event"] = ibis.literal(config.event_name)
-    return rows.select(source_row=ibis.row_number().cast("int64"), **columns)
+    return rows.select(source_row=position_of(rows), **columns)
