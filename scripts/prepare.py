@@ -22,9 +22,10 @@ def main(cfg: DictConfig) -> None:
     ]
     # Each task of a data config has an experiment of the same name.
     chosen = HydraConfig.get().runtime.choices["data"]
+    experiments = Path(__file__).parents[1] / "configs/experiment"
     following = (
         f"experiment={data.tasks[0]}"
-        if data.tasks
+        if data.tasks and (experiments / f"{data.tasks[0]}.yaml").exists()
         else f"data={chosen} data.name={data.name} 'task.target=[...]'"
     )
     prepare(data, Path(cfg.processed), tasks, following=following)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from seqjourney.errors import DataError
 from seqjourney.files import (
     explaining_full_disk,
+    locked,
     read_json,
     read_parquet,
+    remove_leftovers,
     replacing_file,
     replacing_folder,
     swap_folder,
@@ -72,6 +76,69 @@ def test_the_old_folder_goes_only_when_the_new_one_stands(tmp_path):
     swap_folder(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert names(tmp_path) == ["old"]
+
+
+def test_without_a_new_folder_the_old_one_stays_where_it_is(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("old")
+    with pytest.raises(DataError, match=r"data\.partial is gone.*run the same command again"):
+        swap_folder(tmp_path / "data.partial", tmp_path / "data")
+    assert (tmp_path / "data" / "file").read_text() == "old"
+    assert names(tmp_path) == ["data"]
+
+
+def test_what_has_a_lock_is_said_to_whoever_comes_second(tmp_path):
+    place = tmp_path / "deep" / "data"
+    with locked(place, "prepare"):
+        told = r"data is being written by prepare \(process \d+ on .*Wait .* or stop it"
+        with pytest.raises(DataError, match=told), locked(place, "forget"):
+            pytest.fail("two at once")
+        with locked(place.with_name("other"), "forget"):
+            pass  # another data set is another matter
+    with locked(place, "forget"):
+        pass
+    assert names(place.parent) == []
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+    (tmp_path / ".data.lock").write_text("somebody" * 100)
+    with locked(tmp_path / "data", "forget"):
+        assert (tmp_path / ".data.lock").read_text().startswith("forget (process ")
+        assert "somebody" not in (tmp_path / ".data.lock").read_text()
+    assert names(tmp_path) == []
+
+
+def test_a_lock_is_never_held_twice_however_often_it_changes_hands(tmp_path):
+    inside, most, done = [], [], []
+
+    def work() -> None:
+        while len(done) < 300:
+            try:
+                with locked(tmp_path / "data", "test"):
+                    inside.append(1)
+                    most.append(len(inside))
+                    inside.pop()
+                    done.append(1)
+            except DataError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(most) == {1}
+
+
+def test_leftovers_go_or_it_is_said_that_they_do_not(tmp_path, monkeypatch):
+    for name in ("data", "data.old", "data.partial"):
+        (tmp_path / name).mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(OSError("busy")))
+        with pytest.raises(DataError, match=r"data\.partial .*cannot be removed \(busy\)"):
+            remove_leftovers(tmp_path / "data")
+    remove_leftovers(tmp_path / "data")
+    assert names(tmp_path) == ["data"]
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path):

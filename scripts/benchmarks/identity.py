@@ -35,15 +35,19 @@ QUALITY = (
     "overmerged_customers_share",
     "fragmentation",
 )
+SAMPLE = 100_000
+"""Rows in which the two engines are compared."""
 NOTE = """`edges`: distinct links that the rows show. `pairwise_f1`, `bcubed_f1`: customers against
 true persons over all identifiers (those that several persons use, such as a family's tablet, are
 nobody's: each counts as one more person). `overmerged_customers_share`: customers that hold
 identifiers of two or more of them. `ratio_to_connected_components`: seconds of `resolve` by seconds
 of a dictionary encoding of the same links' texts plus bare `scipy.sparse.csgraph`, median over
-{pairs} interleaved pairs, low and high are the lowest and the highest pair. Rows compare the
-strategies and what is done with shared identifiers; `best possible` follows exactly the links whose
-two ends are one person's (a cookie that never signs in on a tablet is then still alone); memory is
-the highest peak (resident)."""
+{pairs} interleaved pairs, low and high are the lowest and the highest pair. `spark_equals_duckdb`:
+whether both engines find the same identifiers and links, with the same counts and times, in 100,000
+of the rows; absent where there is no Spark. Rows compare the strategies and what is done with
+shared identifiers; `best possible` follows exactly the links whose two ends are one person's (a
+cookie that never signs in on a tablet is then still alone); memory is the highest peak
+(resident)."""
 
 
 def main() -> None:
@@ -78,6 +82,7 @@ def main() -> None:
             rows.append({**_row(name, seen, of_rules), **qualities[-1]})
         unmeasured = dict.fromkeys(rows[0], "") | {"what": "best possible with these links"}
         rows.append({**unmeasured, **_best_possible(folder, people)})
+        alike = _in_own_process(_on_both_engines, folder)
     figures = {"edges": Figure(*[float(seen["links"])] * 3, "distinct links")}
     units = {
         "pairwise_f1": "1 is perfect",
@@ -90,6 +95,8 @@ def main() -> None:
         [run["seconds"] for run in runs["bare"]],
         "times as long as bare scipy, lower is better",
     )
+    if alike is not None:  # Spark is an extra: without it nothing is said
+        figures["spark_equals_duckdb"] = Figure(*[alike] * 3, "1: the same identifiers and links")
     write_results("identity", chosen, figures, rows, NOTE.format(pairs=pairs))
 
 
@@ -129,6 +136,34 @@ def _observe(folder: Path, threads: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
         count = int(backend.read_parquet(str(folder / "links.parquet")).count().execute())
     return {"seconds": seconds, "links": count, "peak_mib": _peak_mib()}
+
+
+def _on_both_engines(folder: Path) -> float | None:
+    """Return 1 if Spark and DuckDB see the same in a sample of the rows; None without Spark."""
+    import os
+    import shutil
+    from importlib.util import find_spec
+
+    import pyarrow.dataset
+    import pyarrow.parquet as pq
+
+    from seqjourney.events import engine
+    from seqjourney.events.identity import observed
+    from seqjourney.events.identity.rules import IdentityRules
+
+    if find_spec("pyspark") is None or not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+        return None
+    rules, sample = IdentityRules(), folder / "sample.parquet"
+    pq.write_table(pyarrow.dataset.dataset(folder / "rows").head(SAMPLE), sample)
+    found = []
+    for name in ("duckdb", "spark"):
+        with engine.connect(folder, threads=2, engine=name) as backend:
+            rows = observed.without_blocked(engine.read_parquet(backend, sample), rules)
+            seen = engine.keep(backend, "sample", observed.combinations(rows, rules))
+            both = (observed.identifiers(seen, rules), observed.links(seen, rules))
+            tables = [engine.fetch_arrow(backend, table) for table in both]
+        found.append([t.sort_by([(c, "ascending") for c in t.column_names]) for t in tables])
+    return float(all(one.equals(other) for one, other in zip(*found, strict=True)))
 
 
 def _resolve(folder: Path, rules: dict[str, str]) -> dict[str, float]:

@@ -33,8 +33,12 @@ def run(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         _stop("interrupted.", 130)
     except Exception as error:
-        if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
+        kind = type(error).__module__.split(".")[0]
+        if kind in ("hydra", "omegaconf"):
             _stop(_explain_hydra(error), 2)
+        if kind == "yaml":
+            place = " ".join(str(getattr(error, "problem_mark", "")).split())
+            _stop(f"not valid YAML {place}: {getattr(error, 'problem', error)}.", 2)
         raise
 
 
@@ -82,6 +86,7 @@ def take_prepared_data(cfg: Any) -> Any:
     if missing and (prepared / "manifest.json").exists():
         known = read_manifest(prepared)["config"]
         engine = {key: cfg.data[key] for key in ("memory_limit", "threads")}
+        OmegaConf.set_struct(cfg, False)  # a manifest names every key, a YAML only its kind's
         cfg = OmegaConf.merge(cfg, {"data": {**known, **engine}})
     return cfg
 

@@ -1,7 +1,8 @@
 """Files appear whole or not at all: write under a temporary name, then rename.
 
 A `.partial` left behind by a killed process is removed by the next one that writes the same name.
-A full disk becomes one clear message, and nothing half-written stays.
+A full disk becomes one clear message, and nothing half-written stays. Two processes that write the
+same folder would remove one another's `.partial`: what takes long is done inside `locked`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +27,70 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder` that takes its place when the block succeeds."""
-    partial, old = (folder.with_name(folder.name + end) for end in (".partial", ".old"))
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # killed in the instant between the two renames of `swap_folder`
+def locked(place: Path, doing: str) -> Iterator[None]:
+    """Keep a file or folder, there or not yet, to this process; a second one is told who has it.
+
+    The lock is on a hidden file beside it, which goes on exit. The lock of a killed process goes
+    with the process, and the file that it leaves is taken over.
+
+    Args:
+        place: what is going to be written.
+        doing: what is done to it, in one word, for whoever comes second.
+
+    Raises:
+        DataError: another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name}.lock")  # no data set's name begins with a dot
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
+            os.close(descriptor)
+            raise DataError(
+                f"{place} is being written by {holder}. Wait until that has ended, or stop it; "
+                "then run the same command again."
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _is_file_at(path, descriptor):
+            break
+        os.close(descriptor)  # its holder removed it on leaving while we opened it
+    try:
+        with explaining_full_disk(place):
+            since = datetime.now(tz=UTC).isoformat(sep=" ", timespec="seconds")
+            holder = f"{doing} (process {os.getpid()} on {platform.node()}, since {since})"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is still ours
+        os.close(descriptor)
+
+
+def _is_file_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def replacing_folder(folder: Path, *, keep_old: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` that takes its place when the block succeeds.
+
+    With `keep_old` the old folder stays as `.old` until `remove_leftovers`.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    recover_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -36,17 +99,56 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    swap_folder(partial, folder)
+    swap_folder(partial, folder, keep_old=keep_old)
 
 
-def swap_folder(partial: Path, folder: Path) -> None:
-    """Put `partial` in the place of `folder`; the old folder goes only when the new one stands."""
-    old = folder.with_name(folder.name + ".old")
+def recover_folder(folder: Path) -> None:
+    """Put the old folder back if a process was killed between the renames of `swap_folder`."""
+    old = old_folder(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def old_folder(folder: Path) -> Path:
+    """Return where the old folder stands while a new one takes its place."""
+    return folder.with_name(folder.name + ".old")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a swap or a killed process left beside a folder.
+
+    Raises:
+        DataError: some of it stays.
+    """
+    for left in (folder.with_name(folder.name + ".partial"), old_folder(folder)):
+        try:
+            if left.exists():
+                shutil.rmtree(left)
+        except OSError as error:
+            raise DataError(
+                f"{left} holds old data and cannot be removed ({error}). Delete it, then run the "
+                "same command again."
+            ) from error
+
+
+def swap_folder(partial: Path, folder: Path, *, keep_old: bool = False) -> None:
+    """Put `partial` in the place of `folder`; the old folder goes only when the new one stands.
+
+    Raises:
+        DataError: somebody took `partial` away; the old folder stands as it was.
+    """
+    if not partial.is_dir():
+        raise DataError(
+            f"{partial} is gone: another process removed it while it was written. {folder} was "
+            "not changed; run the same command again."
+        )
+    old = old_folder(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if not keep_old:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ FIGURES = {
         "snapshot_token_speedup_transformer",
     },
 }
+WITH_SPARK = {"spark_equals_duckdb"}
+"""Figures of `identity` that are there where Spark is."""
 
 
 def run(name: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -60,7 +62,7 @@ def test_a_quick_run_writes_the_contract_and_spares_committed_results(
     result = json.loads((tmp_path / "out" / f"{name}.json").read_text())
     assert set(result) == {"command", "revision", "machine", "seconds", "figures", "rows"}
     assert result["command"].startswith(f"python scripts/benchmarks/{name}.py --quick")
-    assert set(result["figures"]) == FIGURES[name]
+    assert set(result["figures"]) - WITH_SPARK == FIGURES[name]
     for figure in result["figures"].values():
         assert set(figure) == {"value", "low", "high", "unit"}
         assert 0 < figure["low"] <= figure["value"] <= figure["high"]

@@ -112,13 +112,23 @@ def test_predictions_cover_validation_and_test_and_nothing_else(config_of: Confi
     assert predictions["run"].unique().tolist() == ["orders/recency"]
 
 
-def test_a_run_records_whom_it_was_trained_on_as_hashes(config_of: ConfigOf, shop: Path):
-    run = train(config_of("recency"))
+def test_a_run_records_all_whom_its_snapshots_and_its_tokenizer_have_seen_as_hashes(
+    config_of: ConfigOf, shop: Path
+):
+    task = config_of().task.model_dump(mode="json")
+    task |= {"name": "buyers", "eligible": {"events": ["order_completed"]}}
+    run = train(config_of("recency", task=task))
     hashes = pd.read_parquet(run.folder / "trained_on.parquet")
     assert list(hashes.columns) == ["customer_hash"]
-    snapshots = pd.read_parquet(shop / "processed/shop/tasks/orders/snapshots.parquet")
-    used = snapshots.loc[snapshots["split"] != "test", "customer_id"].unique()
-    expected = sorted(hashlib.sha256(c.encode()).hexdigest() for c in used)
+    snapshots = pd.read_parquet(shop / "processed/shop/tasks/buyers/snapshots.parquet")
+    used = set(snapshots.loc[snapshots["split"] != "test", "customer_id"])
+    fitted = pd.Timestamp(json.loads((run.folder / "tokenizer.json").read_text())["fitted_until"])
+    events = pd.read_parquet(shop / "processed/shop/events")
+    read = set(events.loc[events["known_at"] <= fitted, "customer_id"])
+    assert read - used  # they never bought: no snapshot, but their events are in the vocabulary
+    assert used - read  # they came after training, for validation
+    assert set(events["customer_id"]) - used - read
+    expected = sorted(hashlib.sha256(c.encode()).hexdigest() for c in used | read)
     assert hashes["customer_hash"].tolist() == expected
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import seqjourney
 from seqjourney.commands import forget_prepared
 from seqjourney.commands.export_customer import ExportConfig, export_customer
 from seqjourney.commands.forget import ForgetConfig, forget
+from seqjourney.commands.forget_prepared import prepare_without
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.train import train
 from seqjourney.config import Config, parse
@@ -269,10 +272,25 @@ def test_a_late_model_says_what_to_do(place: Path):
     with pytest.raises(DataError, match=r"by 2024-01-31 \(request R1.*overdue='allow'") as caught:
         require_current(run)
     assert WHO not in str(caught.value)
-    require_current(run, "allow")
     (run / "erasures.json").write_text("{}")
     with pytest.raises(DataError, match=r"erasures\.json is damaged"):
         require_current(run)
+
+
+def test_a_late_model_that_is_allowed_warns_at_the_line_that_loads_it(
+    config_of: Callable[..., Config],
+):
+    run = train(config_of("recency")).folder
+    received, retrain_by = (datetime(2024, month, 1, tzinfo=UTC) for month in (1, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        seqjourney.load(run, overdue="allow")  # not late: nothing to say
+    ledger.oblige(run, ledger.Entry("R1", received, retrain_by, "shop", "hash"))
+    with pytest.raises(DataError, match="had to be retrained by 2024-02-01"):
+        seqjourney.load(run)
+    with pytest.warns(UserWarning, match=r"by 2024-02-01 \(request R1.*Train it again") as told:
+        seqjourney.load(run, overdue="allow")
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_a_run_that_is_trained_again_is_free_and_scores_without_the_customer(
@@ -300,6 +318,125 @@ def test_a_run_that_is_trained_again_is_free_and_scores_without_the_customer(
     assert rows["erased"] > 0
 
 
+def test_a_run_that_is_published_during_the_erasure_is_erased_and_obliged_too(
+    place: Path, monkeypatch
+):
+    late = place / "outputs/demo/late"
+    real = prepare_without
+
+    def publishing(prepared: Path, *rest: Any) -> None:
+        customers = pq.read_table(prepared / "store/customers.parquet")["customer_id"].to_pylist()
+        write_run(late, customers, "small")  # the old fingerprint still stands: nobody refuses
+        real(prepared, *rest)
+
+    monkeypatch.setattr("seqjourney.commands.forget.prepare_without", publishing)
+    entry = forgotten(place, received="2024-01-01")
+    assert entry.runs == ["demo/gru", "demo/late"]
+    assert overdue(late)
+    assert traces(late, *NAMES, Customer(WHO).hash) == []
+
+
+def test_prepare_and_forget_of_one_data_set_never_work_at_once(place: Path, small_log, monkeypatch):
+    prepared = place / "processed/small"
+    from seqjourney.commands import prepare as prepare_module
+
+    def preparing() -> None:
+        prepare(small_log.config, place / "processed", progress=False)
+
+    def meanwhile(module: Any, name: str, other: Callable[[], Any], holder: str) -> None:
+        real = getattr(module, name)
+
+        def both(*given: Any) -> Any:
+            with pytest.raises(DataError, match=rf"is being written by {holder} \(process \d+"):
+                other()
+            return real(*given)
+
+        monkeypatch.setattr(module, name, both)
+
+    meanwhile(forget_prepared, "write_store", preparing, "forget")
+    meanwhile(prepare_module, "write_store", lambda: forgotten(place, customer="c0008"), "prepare")
+    assert forgotten(place).finished
+    preparing()
+    assert traces(prepared, WHO) == []
+    assert "c0008" in open_store(prepared / "store").customer_ids
+    assert sorted(p.name for p in prepared.parent.iterdir() if p.name != "hash.key") == ["small"]
+
+
+def test_the_ledger_is_written_by_one_erasure_at_a_time(place: Path, monkeypatch):
+    shutil.copytree(place / "processed/small", place / "processed/twin")
+    real = forget_prepared.write_store
+
+    def both(*given: Any) -> None:
+        with pytest.raises(DataError, match=r"ledger\.json is being written by forget"):
+            forgotten(place, data="twin")
+        real(*given)
+
+    monkeypatch.setattr(forget_prepared, "write_store", both)
+    assert forgotten(place).finished
+
+
+@pytest.mark.parametrize("who", [{}, {"identifier": "user:u-0007"}])
+def test_the_old_data_goes_before_a_request_is_closed_and_tells_until_then_who_is_meant(
+    place: Path, monkeypatch, who
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("seqjourney.commands.forget.remove_leftovers", die)
+        with pytest.raises(Killed):
+            forgotten(place)
+    old = place / "processed/small.old"
+    assert traces(old, *NAMES)
+    write_run(place / "outputs/demo/late", [WHO, "c0008"], "small")
+    (place / "outputs/note.txt").write_text(f"was {COOKIES[0]} here?")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", die_of_old(OSError("busy")))
+        with pytest.raises(DataError, match=r"small\.old holds old data and cannot be removed"):
+            forgotten(place, **who)
+    assert (
+        json.loads((place / "outputs/ledger.json").read_text())["requests"][0]["finished"] is None
+    )
+    entry = forgotten(place, **who)
+    assert entry.finished
+    assert entry.runs == ["demo/gru", "demo/late"]
+    assert (place / "outputs/note.txt").read_text() == "was [erased] here?"
+    assert not old.exists()
+    assert traces(place / "processed", *NAMES) == []
+
+
+def test_a_forget_that_was_killed_between_the_two_renames_is_given_again(place: Path):
+    prepared = place / "processed/small"
+    shutil.copytree(prepared, prepared.with_name("small.partial"))
+    prepared.rename(prepared.with_name("small.old"))
+    assert forgotten(place).finished
+    assert traces(place / "processed", *NAMES) == []
+
+
+def test_the_counts_of_the_manifest_are_those_of_the_log_without_the_customer(place: Path):
+    prepared = place / "processed/small"
+    manifest = read_manifest(prepared)
+    said = {"strategy": "full", "identifiers": -1, "links": 2, "customers": -1, "largest": 4}
+    said |= {"of_one_identifier": -1, "linked_later": 9, "refused": {"one user per customer": 1}}
+    manifest["identity"] = said
+    (prepared / "manifest.json").write_text(json.dumps(manifest))
+    (prepared / "identity/report.json").write_text(json.dumps({**said, "suspects": {}}))
+    forgotten(place)
+    after = read_manifest(prepared)
+    customers = pq.read_table(prepared / "store/customers.parquet").num_rows
+    assert after["events"] == after["rows"]["events"] == len(pd.read_parquet(prepared / "events"))
+    assert after["customers"] == customers
+    assert after["identity"] == {
+        "strategy": "full",
+        "identifiers": customers + 1,  # a user each, and one has two
+        "links": 1,
+        "customers": customers,
+        "of_one_identifier": customers - 1,
+        "largest": 2,
+        "linked_later": 0,
+        "refused": {},
+    }
+    report = json.loads((prepared / "identity/report.json").read_text())
+    assert report == {**after["identity"], "suspects": {}}
+
+
 def test_runs_on_other_data_are_somebody_elses(place: Path):
     other = place / "outputs/demo/else"
     before = contents(other)
@@ -321,6 +458,21 @@ def test_an_interrupted_training_that_saw_the_customer_goes(place: Path):
 
 class Killed(BaseException):
     """What a process that dies leaves behind is what stands on disk at that moment."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def die_of_old(error: OSError) -> Callable[..., None]:
+    real = shutil.rmtree
+
+    def rmtree(folder: Path, *rest: Any, **options: Any) -> None:
+        if Path(folder).suffix == ".old":
+            raise error
+        real(folder, *rest, **options)
+
+    return rmtree
 
 
 def test_killed_at_any_step_the_same_command_finishes_with_the_same_result(
@@ -391,7 +543,7 @@ def test_after_the_swap_the_ledger_alone_knows_whom_a_killed_command_meant(
     place: Path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("seqjourney.commands.forget._close", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr("seqjourney.commands.forget._close", die)
         with pytest.raises(Killed):
             forgotten(place)
     assert traces(place / "processed/small", *NAMES) == []
@@ -500,6 +652,18 @@ def test_an_export_is_found_by_identifier_and_erased_with_the_customer(place: Pa
     assert not folder.exists()
     with pytest.raises(DataError, match="no customer 'c0007'"):
         exported(place)
+
+
+def test_exports_of_one_id_from_two_data_sets_are_two_and_go_one_by_one(place: Path):
+    shutil.copytree(place / "processed/small", place / "processed/twin")
+    folder, twin = exported(place), exported(place, data="twin")
+    shutil.copytree(folder, folder.with_name(folder.name + ".old"))  # of an export that was killed
+    before = contents(twin)
+    forgotten(place)
+    assert list((place / "outputs/exports").iterdir()) == [twin]
+    assert contents(twin) == before
+    forgotten(place, data="twin")
+    assert list((place / "outputs/exports").iterdir()) == []
 
 
 def test_a_failing_export_leaves_nothing(place: Path, monkeypatch):

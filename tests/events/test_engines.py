@@ -26,8 +26,8 @@ pytest.importorskip("pyspark", reason="the 'spark' extra is not installed")
 if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
     pytest.skip("Spark needs Java, and there is none", allow_module_level=True)
 
-SAME = ("rows", "files", "sources", "identity", "taxonomy", "events", "customers", "first", "last",
-        "last_known", "schema", "fingerprint")  # fmt: skip
+SAME = ("rows", "files", "sources", "identity", "taxonomy", "consent", "events", "customers",
+        "first", "last", "last_known", "schema", "fingerprint")  # fmt: skip
 # What numbers and times Spark writes otherwise, and text that it reads otherwise; null stays null.
 NUMBERS = [0.0, -0.0, 1.0, 0.1, 12345.678, 1e7, 12345678.9, 1.5e15, 1e16, 3.5e20, 0.001, 0.00099,
            0.0001, 0.0001234567, 0.00001, 1.25e-7, -31234567.25, None]  # fmt: skip

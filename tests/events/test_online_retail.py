@@ -63,6 +63,7 @@ def test_lines_become_invoices_from_every_form(tmp_path, ending, by):
         "duplicates": 0,
         "events": 3,
         "merged": 1,
+        "erased": 0,
         "withheld_for_consent": 0,
     }
     assert rows_balance(manifest)

@@ -221,7 +221,11 @@ def with_consent(run_of: RunOf, tmp_path: Path) -> Callable[[str], Path]:
     def run(unknown: str) -> Path:
         folder = shutil.copytree(run_of("recency"), tmp_path / unknown)
         about = json.loads((folder / "run.json").read_text())
-        about["config"]["data"]["consent"] = {"purpose": "analytics", "unknown": unknown}
+        about["config"]["data"] = {
+            "name": "several",
+            "sources": [{"kind": "segment", "path": "exports"}],
+            "consent": {"purpose": "analytics", "unknown": unknown},
+        }
         (folder / "run.json").write_text(json.dumps(about))
         return folder
 
@@ -240,6 +244,7 @@ def test_who_does_not_consent_at_the_cutoff_is_not_scored(
         {"customer_id": second, "timestamp": late, "consent": "denied"},
         {"customer_id": third, "timestamp": early, "consent": "denied"},
         {"customer_id": third, "timestamp": late, "consent": "granted"},
+        {"customer_id": first, "timestamp": late, "consent": "unknown"},  # takes nothing back
     ]
     said = [{**row, "known_at": row["timestamp"], "event": "chose"} for row in said]
     said = [{**row, "event_id": f"consent {i}"} for i, row in enumerate(said)]
@@ -262,3 +267,11 @@ def test_a_model_that_needs_consent_asks_for_it(
     with pytest.raises(DataError, match=r"granted 'analytics'.*no column 'consent'"):
         seqjourney.load(with_consent("withhold")).score(frame)
     assert seqjourney.load(with_consent("allow")).score(frame)["withheld"].isna().all()
+
+
+@pytest.mark.parametrize("said", ["Denied", "no", "yes"])
+def test_a_word_for_consent_that_is_none_is_refused(
+    said: str, with_consent: Callable[[str], Path], frame: pd.DataFrame
+):
+    with pytest.raises(DataError, match=f"holds '{said}'; write unknown, granted, denied"):
+        seqjourney.load(with_consent("allow")).score(frame.assign(consent=said))

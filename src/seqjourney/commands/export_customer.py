@@ -72,7 +72,8 @@ def export_customer(config: ExportConfig) -> Path:
     """Write a customer's data.
 
     Returns:
-        The folder, named by a hash: an id may hold anything, and a path gives nobody away.
+        The folder, named by a hash of the data set and the id: an id may hold anything, and a
+        path gives nobody away.
 
     Raises:
         DataError: nobody is meant.
@@ -85,7 +86,7 @@ def export_customer(config: ExportConfig) -> Path:
         identifier=config.identifier,
         secret=hashing.read_key(config.processed) if config.identifier else None,
     )
-    target = config.output / customer.folder
+    target = config.output / customer.folder(config.data)
     with replacing_folder(target) as folder:
         with (folder / EVENTS).open("w", encoding="utf-8") as stream:
             counts, fields = _write_records(stream, prepared, customer)

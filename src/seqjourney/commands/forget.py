@@ -2,16 +2,15 @@
 
 The way: find the customer → ledger entry → runs and whatever else lies in the outputs, file by file
 → the prepared folder, built anew beside the old one and swapped in one step (`forget_prepared`) →
-ledger closed. Until that swap the identity tables still tell who is meant, so a command that was
-killed is simply given again: it goes on with the same ledger entry and counts nothing twice.
+the outputs once more, for what was written in the meantime: only from the swap on does `train`
+refuse to publish what it made of the old data → the old folder removed → ledger closed. Until the
+old folder goes its identity tables still tell who is meant, so a command that was killed is simply
+given again: it goes on with the same ledger entry and counts nothing twice.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from seqjourney.events.suppression import (
     Suppression,
     read_suppression,
 )
+from seqjourney.files import locked, old_folder, recover_folder, remove_leftovers
 
 
 def written(value: object) -> object:
@@ -81,62 +81,65 @@ def forget(config: ForgetConfig, *, progress: bool = True) -> Entry:
 
     Raises:
         DataError: nobody is meant, or files that cannot be rewritten still name the customer (all
-            else is done then, and the message lists them).
+            else is done then, and the message lists them); or another process is writing the data.
     """
     from rich.console import Console
 
     status = Console(stderr=True, quiet=not progress).status
-    read_manifest(config.prepared)
     if config.received is not None and config.received > datetime.now(tz=UTC):
         raise DataError(f"received={config.received:%Y-%m-%d %H:%M} lies in the future.")
-    secret = hashing.read_key(config.processed)
-    key, data = HashKey.of(secret), config.data
-    with _alone(config.processed):
-        suppression = read_suppression(config.prepared, secret)
+    prepared, data = config.prepared, config.data
+    # The ledger is of all data sets; an erasure from another one must not write it meanwhile.
+    with locked(prepared, "forget"), locked(config.outputs / LEDGER, "forget"):
+        recover_folder(prepared)
+        read_manifest(prepared)
+        secret = hashing.read_key(config.processed)
+        key = HashKey.of(secret)
+        suppression = read_suppression(prepared, secret)
         ledger = Ledger(config.outputs)
+        customer: Customer | None
         try:
-            customer: Customer | None = find_customer(
-                config.prepared,
-                customer=config.customer,
-                identifier=config.identifier,
-                secret=secret,
-            )
+            customer = _find(config, prepared, secret)
         except DataError:
             entry = _earlier(config, secret, suppression, ledger)
             if entry is None:
                 raise
             # Erased from the prepared data already; what a killed command left undone is done now.
-            customer = Customer(config.customer) if config.customer else None
-            if customer is not None:
-                erase_outputs(config.outputs, customer, data, ledger, entry)
+            customer = _erased_customer(config, secret, entry)
         else:
-            assert customer is not None
             entry = _begin(config, ledger, key.hash(customer.id), data)
             with status("Erasing from runs and other outputs ..."):
                 erase_outputs(config.outputs, customer, data, ledger, entry)
             with status("Erasing from the prepared data ..."):
                 listed = suppression.adding(entry.request, customer.names, key)
                 keep = partial(_keep, ledger, entry)
-                prepare_without(config.prepared, customer, listed, entry.request, keep)
+                prepare_without(prepared, customer, listed, entry.request, keep)
+        if customer is not None:
+            with status("Looking for what was written in the meantime ..."):
+                erase_outputs(config.outputs, customer, data, ledger, entry)
+        remove_leftovers(prepared)
         _close(ledger, entry)
     _report(config, entry)
     return entry
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one erasure wait for another: two at once would undo one another's work."""
+def _find(config: ForgetConfig, prepared: Path, secret: str) -> Customer:
+    return find_customer(
+        prepared, customer=config.customer, identifier=config.identifier, secret=secret
+    )
+
+
+def _erased_customer(config: ForgetConfig, secret: str, entry: Entry) -> Customer | None:
+    """Return who was erased: as the old data knew them while it is there, else as they are asked.
+
+    An identifier alone tells nobody any more when the old data is gone, but then all was done: it
+    goes last.
+    """
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        customer = _find(config, old_folder(config.prepared), secret)
+    except (DataError, OSError, ValueError):  # gone, in part or as a whole
+        return Customer(config.customer) if config.customer else None
+    return customer if HashKey.of(secret).hash(customer.id) == entry.customer else None
 
 
 def _earlier(

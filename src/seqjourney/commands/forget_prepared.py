@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -22,7 +23,7 @@ from seqjourney.cli import say
 from seqjourney.config import DataConfig, TaskConfig, parse
 from seqjourney.errors import DataError
 from seqjourney.events import consent
-from seqjourney.events.customers import Customer
+from seqjourney.events.customers import IDENTIFIERS, Customer
 from seqjourney.events.engine import connect
 from seqjourney.events.erasure import can_erase, erase_from
 from seqjourney.events.log import digest, event_log_files, read_manifest
@@ -44,6 +45,8 @@ def prepare_without(
 ) -> None:
     """Build a prepared folder anew without a customer; the old one stays until it is whole.
 
+    It then stands beside the new one, as `.old`, for whoever must still know who was meant.
+
     Args:
         prepared: folder written by `prepare`.
         customer: who.
@@ -57,7 +60,7 @@ def prepare_without(
     manifest = read_manifest(prepared)
     data = parse(DataConfig, manifest["config"], str(prepared / "manifest.json"))
     counts: Counts = {}
-    with replacing_folder(prepared) as folder:
+    with replacing_folder(prepared, keep_old=True) as folder:
         for file in sorted(f for f in prepared.rglob("*") if f.is_file()):
             inner = file.relative_to(prepared)
             if inner.parts[0] in ("store", "tasks") or str(inner) in _APART:
@@ -103,8 +106,10 @@ def _update_manifest(
     bad_rows_went = counts.get(str(_QUARANTINE), {"rows": 0})["rows"] > 0
     quarantined = _quarantined(folder / _QUARANTINE) if bad_rows_went else None
     by_source = _events_by_source(folder)
+    events = sum(by_source.values())
     changed = {
-        "rows": _account(manifest["rows"], sum(by_source.values()), quarantined),
+        "rows": _account(manifest["rows"], events, quarantined),
+        "events": events,
         "customers": read_json(folder / "store" / "store.json")["customers"],
         "fingerprint": digest([manifest["fingerprint"], request]),
     }
@@ -113,6 +118,11 @@ def _update_manifest(
             name: _account(account, by_source.get(name, 0), quarantined, name)
             for name, account in manifest["sources"].items()
         }
+    if "identity" in manifest:
+        changed["identity"] = {**manifest["identity"], **_identity(manifest, folder, counts)}
+        report = folder / "identity" / "report.json"
+        if report.exists():
+            write_json(report, {**read_json(report), **changed["identity"]})
     if "consent" in manifest:
         with connect(folder, memory_limit=data.memory_limit, threads=data.threads) as backend:
             said = consent.read_statements(backend, folder)
@@ -137,6 +147,28 @@ def _account(
         sum(n.values()) if isinstance(n, dict) else n for n in left.values()
     )
     return account
+
+
+def _identity(manifest: dict[str, Any], folder: Path, counts: Counts) -> dict[str, Any]:
+    """Count the identities that are left, in the words of `Resolution.summary`."""
+    table = pq.read_table(folder / IDENTIFIERS, columns=["customer_id", "linked_at"])
+    held = np.asarray(table["customer_id"].value_counts().field("counts"))
+    links = counts.get("identity/links.parquet", {"rows": 0})["rows"]
+    left: dict[str, Any] = {
+        "identifiers": len(table),
+        "links": manifest["identity"]["links"] - links,
+        "customers": len(held),
+        "of_one_identifier": int((held == 1).sum()),
+        "largest": int(held.max(initial=0)),
+        "linked_later": len(table) - table["linked_at"].null_count,
+    }
+    shared, refused = (folder / "identity" / f"{name}.parquet" for name in ("shared", "refused"))
+    if shared.exists():
+        left["shared"] = pq.read_metadata(shared).num_rows
+    if refused.exists():
+        rules = Counter(pq.read_table(refused, columns=["rule"])["rule"].to_pylist())
+        left["refused"] = dict(sorted(rules.items()))
+    return left
 
 
 def _events_by_source(folder: Path) -> Counter[str]:

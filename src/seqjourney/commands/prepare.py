@@ -10,7 +10,7 @@ from seqjourney.cli import say, shown, table
 from seqjourney.config import DataConfig, TaskConfig
 from seqjourney.events.engine import connect
 from seqjourney.events.log import event_log_files, write_event_log
-from seqjourney.files import replacing_folder
+from seqjourney.files import locked, replacing_folder
 from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.store import write_store
 
@@ -35,12 +35,16 @@ def prepare(
     Returns:
         The prepared folder: `manifest.json`, `events/`, `store/`, `tasks/<task>/`, and
         `quarantine.parquet` when rows could not be used.
+
+    Raises:
+        DataError: the sources cannot be used (see `write_event_log`), or another `prepare` or a
+            `forget` is writing this data set.
     """
     from rich.console import Console
 
     prepared = processed / data.name
     status = Console(stderr=True, quiet=not progress).status
-    with replacing_folder(prepared) as folder:
+    with locked(prepared, "prepare"), replacing_folder(prepared) as folder:
         with status("Cleaning, sorting and writing the event log ..."):
             manifest = write_event_log(data, folder, processed=processed)
         with status("Writing the sequence store ..."):
@@ -62,6 +66,7 @@ def prepare(
         table(columns, cut)
     say(
         f"Prepared data: {shown(prepared)}",
+        f"Is it ready? python scripts/audit.py data={data.name}",
         f"Next: python scripts/train.py -m {following} model=recency,logistic,lightgbm,gru",
     )
     return prepared
@@ -97,7 +102,8 @@ def _report_sources(manifest: dict[str, Any]) -> None:
     table({"source": "left", **dict.fromkeys(headings, "right")}, rows)
     identity, names = manifest["identity"], manifest["taxonomy"]
     say(
-        f"{identity['identifiers']:,} identifiers are {identity['customers']:,} customers; "
+        f"{identity['identifiers']:,} identifiers are {identity['customers']:,} customers, "
+        f"{manifest['customers']:,} of them with events in the log; "
         f"{identity['shared']:,} identifiers are shared, {sum(identity['refused'].values()):,} "
         "links were refused (identity/).",
         f"{names['mapped_rows'] / max(1, names['rows']):.1%} of the volume has a canonical name "

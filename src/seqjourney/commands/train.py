@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -236,13 +236,21 @@ def _span(length: timedelta) -> str:
 
 
 def _write_customers(data: TaskData, path: Path) -> None:
-    """Record whom the model was trained on, hashed, so that an erasure can name its models."""
+    """Record whom the model was trained on, hashed, so that an erasure can name its models.
+
+    They are the customers of a training or validation snapshot, and all others who had a token
+    when the tokenizer was fitted: its vocabulary and scales have seen them too.
+    """
     import ibis
 
+    store = data.store
+    until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
+    seen = store.offsets[:-1] < store.offsets[1:]  # (C,) bool: has a token
+    seen[seen] = store.times[store.offsets[:-1][seen], 1] <= until_us  # each one's first known
     used = data.snapshots["split"].isin(["train", "validation"])
-    ids = data.snapshots.loc[used, ["customer_id"]].drop_duplicates()
+    seen[data.snapshots.loc[used, "customer_index"].to_numpy()] = True
     hashed = (
-        ibis.memtable(ids)
+        ibis.memtable(pd.DataFrame({"customer_id": store.customer_ids[seen]}))
         .select(customer_hash=ibis._.customer_id.hexdigest("sha256"))
         .order_by("customer_hash")
     )

@@ -74,6 +74,16 @@ SourceKind = Literal[
     "amplitude",
 ]
 
+_OF_SOURCES = (
+    "identity",
+    "probable_links",
+    "consent",
+    "taxonomy",
+    "taxonomy_review",
+    "currency",
+    "rates",
+    "on_malformed",
+)
 WITH_OPTIONS = ("snowplow", "posthog", "cloudevents")
 
 
@@ -179,10 +189,8 @@ class DataConfig(TableColumns):
     def _check_columns(self) -> DataConfig:
         if self.sources:
             self._check_sources()
-        elif self.path is None:
-            raise ValueError("data.path must say where the events are (or give data.sources)")
-        elif self.source == "table":
-            self._check_table("data")
+        else:
+            self._check_alone()
         fields = (*self.categorical, *self.numeric)
         taken = {"customer_id", "timestamp", "known_at", "event", "event_id", "actor", "bucket"}
         taken |= {"channel", "value", "source_row", "problem"}
@@ -193,6 +201,18 @@ class DataConfig(TableColumns):
             if lower.count(field.lower()) > 1:
                 raise ValueError(f"field '{field}' is declared twice")
         return self
+
+    def _check_alone(self) -> None:
+        if self.path is None:
+            raise ValueError("data.path must say where the events are (or give data.sources)")
+        if self.source == "table":
+            self._check_table("data")
+        for key in _OF_SOURCES:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"data.{key} is for data.sources; one table of known customers has no use for "
+                    "it. Give the table as a source (kind: table) instead."
+                )
 
     def _check_sources(self) -> None:
         labels = [source.label for source in self.sources]

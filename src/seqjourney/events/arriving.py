@@ -149,7 +149,7 @@ def _settle(
 ) -> Any:
     ids = [name for name in raw.columns if name.startswith("id_")]
     fields = (*config.categorical, *config.numeric)
-    own = [field for field in fields if field in raw.columns]
+    own = [field for field in fields if field in raw.columns and field not in _KEPT]
     texts = (*_TEXTS, "consent", "properties", *ids)
     rows = typed(raw, config, source_config, texts=texts, numbers=money.COLUMNS)
     rows = without_blocked(rows, config.identity)
@@ -167,7 +167,10 @@ def _settle(
         for name in (*ids, *_IDS)
         if name in rows.columns
     }
-    hashed["event_id"] = hashing.hashed_address(rows.event_id.cast("string"), key)
+    event_id = rows.event_id
+    if not event_id.type().is_string():  # row numbers, which shall sort as such
+        event_id = event_id.cast("string").lpad(12, "0")
+    hashed["event_id"] = hashing.hashed_id(event_id, key)
     for name in ("properties", "consent"):
         if name in rows.columns:
             hashed[name] = hashing.redacted(rows[name])

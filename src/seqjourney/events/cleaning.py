@@ -172,6 +172,11 @@ def _text(rows: Any, field: str, config: TableColumns) -> Any:
     return trimmed(as_text(column))
 
 
+def sensible(number: Any) -> Any:
+    """Keep a number that float32 holds too; infinity, NaN and beyond are null."""
+    return (number.abs() < _LARGEST).ifelse(number, ibis.null("float64"))
+
+
 def trimmed(text: Any) -> Any:
     """Cut blanks off both ends; nothing but blanks is null.
 

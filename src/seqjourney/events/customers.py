@@ -20,6 +20,8 @@ from seqjourney.events.identity.rules import split
 from seqjourney.events.suppression import CUSTOMER
 
 IDENTIFIERS = Path("identity") / "identifiers.parquet"
+FOLDER = "customer-"
+"""How the name of a folder with one customer's data begins."""
 _HASHED = {"email": hashing.hashed_email, "phone": hashing.hashed_phone}
 _SHORTEST_DIGITS = 9
 _SHORTEST_MIXED = 5
@@ -40,10 +42,10 @@ class Customer:
         """The hash by which a run's `trained_on.parquet` knows the customer."""
         return hashlib.sha256(self.id.encode()).hexdigest()
 
-    @property
-    def folder(self) -> str:
-        """The name of a folder with the customer's own data; it gives the id away to nobody."""
-        return f"customer-{self.hash[:16]}"
+    def folder(self, data: str) -> str:
+        """Return the name of a folder with what a data set has of them; it gives no id away."""
+        digest = hashlib.sha256(f"{data}:{self.id}".encode()).hexdigest()
+        return f"{FOLDER}{digest[:16]}"
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:

@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 
 from seqjourney.config import DataConfig
-from seqjourney.errors import DataError
+from seqjourney.errors import ConfigError, DataError
 from seqjourney.events import engine, taxonomy
 from seqjourney.events.arriving import NOBODY, Arrived, arrive
 from seqjourney.events.channels import visits
-from seqjourney.events.cleaning import CORE, actor_of, bucket_of, trimmed
+from seqjourney.events.cleaning import CORE, actor_of, bucket_of, sensible, trimmed
 from seqjourney.events.identity import observed
 from seqjourney.events.identity.resolve import Resolution, resolve
 from seqjourney.events.money import COLUMNS, check_currencies, read_rates
@@ -44,6 +44,9 @@ class Gathered:
     """Ibis table of all rows of all sources, good or bad (`problem`)."""
     rows: Any
     """Ibis table of all rows that belong to a customer; `part` is `b` and a bucket's digit."""
+    said: Any
+    """Ibis table of the rows that may say something of consent: `rows`, and those with a problem
+    that name a customer, since who refuses in a row that is unusable has refused all the same."""
     columns: tuple[str, ...]
     """Of the event log, in order."""
     arrived: list[Arrived]
@@ -80,7 +83,7 @@ def gather(
         for i, source in enumerate(config.sources)
     ]
     every = _union(arrived, config)
-    _check_problems(backend, every, config)
+    usable = _check_problems(backend, every, arrived, config)
     every = _without_agents(backend, every)
     good = every.filter(every.problem.isnull()).drop("problem")
     # An amount without a rate has no value: its currency is what is left of it.
@@ -90,6 +93,8 @@ def gather(
     names = taxonomy.read_names(good)
     marked = withhold_erased(good.drop("rate"), erased, config.identity.personal)
     repeated, kept = _unrepeated(backend, marked.filter(~marked.erased).drop("erased"))
+    duplicates = {} if repeated is None else _by_source(backend, repeated)
+    _check_duplicates(duplicates, usable, config)
     links, resolution, owned = _own(backend, kept, config)
     owned = _with_channels(backend, owned)
     rows = _with_fields(taxonomy.canonical(owned, plan, names), plan, config)
@@ -103,9 +108,10 @@ def gather(
     return Gathered(
         every=every,
         rows=placed,
+        said=_said(placed, every, resolution, config),
         columns=_log_columns(placed, config),
         arrived=arrived,
-        duplicates={} if repeated is None else _by_source(backend, repeated),
+        duplicates=duplicates,
         erased=_by_source(backend, marked.filter(marked.erased)) if erased.requests else {},
         links=links,
         resolution=resolution,
@@ -114,18 +120,41 @@ def gather(
     )
 
 
-def _check_problems(backend: Any, rows: Any, config: DataConfig) -> None:
-    """Refuse a source of which too much cannot be used; who is nobody is no fault of a row."""
+def _check_problems(
+    backend: Any, rows: Any, arrived: list[Arrived], config: DataConfig
+) -> dict[str, int]:
+    """Refuse a source of which too much cannot be used; return how much of each can.
+
+    Who is nobody is no fault of a row.
+    """
     counts = rows.group_by("source", "problem").aggregate(
         rows=rows.count(), first=rows.source_row.min()
     )
     counted = backend.execute(counts)
-    faults = counted[counted["problem"].notna() & (counted["problem"] != NOBODY)]
-    for source in config.sources:
-        mine = faults[faults["source"] == source.label].set_index("problem")
-        total = int(counted.loc[counted["source"] == source.label, "rows"].sum())
-        by_size = mine.sort_values("rows", ascending=False)
-        check_problems(by_size, total, f"{source.path} (source '{source.label}')", config)
+    usable = {}
+    for source, one in zip(config.sources, arrived, strict=True):
+        mine = counted[counted["source"] == one.label].set_index("problem")
+        faults = mine[mine.index.notna() & (mine.index != NOBODY)][["rows", "first"]]
+        lines = pd.Series([reject.reason for reject in one.rejects], dtype=object).value_counts()
+        faults = pd.concat([faults, pd.DataFrame({"rows": lines, "first": 0})])
+        total = int(mine["rows"].sum()) + len(one.rejects)
+        by_size = faults.sort_values("rows", ascending=False)
+        check_problems(by_size, total, f"{source.path} (source '{one.label}')", config)
+        usable[one.label] = total - int(faults["rows"].sum())
+    return usable
+
+
+def _check_duplicates(
+    duplicates: dict[str, int], usable: dict[str, int], config: DataConfig
+) -> None:
+    """Refuse a source whose ids are not ids of events."""
+    for label, count in duplicates.items():
+        if count > config.max_quarantined_share * usable[label]:
+            raise DataError(
+                f"source '{label}': {count:,} of {usable[label]:,} rows repeat an event id (limit "
+                f"data.max_quarantined_share={config.max_quarantined_share:g}); does event_id name "
+                "a column that is unique to an event?"
+            )
 
 
 def _without_agents(backend: Any, rows: Any) -> Any:
@@ -205,16 +234,36 @@ def _own(backend: Any, rows: Any, config: DataConfig) -> tuple[pa.Table, Resolut
     return links, resolution, owned.mutate(known_at=known_at).drop("identifier", "linked_at")
 
 
+def _said(rows: Any, every: Any, resolution: Resolution, config: DataConfig) -> Any:
+    """Add to a log's rows those with a problem that speak of consent; see `Gathered.said`."""
+    if "consent" not in every.columns:
+        return rows
+    spoken = every.filter(
+        every.problem.notnull() & every.consent.notnull() & every.timestamp.notnull()
+    )
+    found = observed.row_identifier(spoken, config.identity, resolution.shared)
+    owners = resolution.assignment.select(["identifier_type", "identifier", "customer_id"])
+    owned = found.inner_join(ibis.memtable(owners), ["identifier_type", "identifier"])
+    columns = ["customer_id", "consent", "timestamp", "known_at"]
+    columns += [name for name in every.columns if name.startswith("id_")]
+    return rows.select(*columns).union(owned.select(*columns))
+
+
 def _with_fields(rows: Any, plan: taxonomy.TrackingPlan, config: DataConfig) -> Any:
     """Take declared fields that no source has as a column out of the remaining properties."""
     there = (*rows.columns, *_OPENS)
     fields = [f for f in (*config.categorical, *config.numeric) if f not in there]
     if not fields:
         return rows
+    if "properties" not in rows.columns:
+        raise ConfigError(
+            f"data.categorical or data.numeric names '{fields[0]}', which no source has as a "
+            "column, and none has further properties."
+        )
     rows = taxonomy.with_properties(rows, plan, fields)
     return rows.mutate(
         **{
-            field: rows[field].try_cast("float64")
+            field: sensible(rows[field].try_cast("float64"))
             if field in config.numeric
             else trimmed(rows[field])
             for field in fields

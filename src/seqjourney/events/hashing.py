@@ -29,7 +29,10 @@ _PART = r"""[^\s"'<>(){}\[\],;:&=?/@\\|]"""
 _EMAIL = rf"\\*{_PART}+(?:@|%40|\\u0040){_PART}+[.][A-Za-z]{{2,}}"
 _AT = ("@", "%40", "u0040")
 # What is called a telephone number and has five digits, as text or as a number ...
-_CALLED = r'"[^"\\]*(?i:phone|mobile|msisdn|telefon)[^"\\]*"|"(?i:tel|cell|fax)"'
+_CALLED = (
+    r'"(?:[^"\\]*[^"\\A-Za-z])?(?i:(?:cell|mobile|tele|home|work)?phone|mobile|msisdn|telefon|tel|cell|fax)'
+    r'(?i:[ _-]?(?:number|no|nr|nummer))?"'
+)
 _PHONE = rf'(?:{_CALLED})\s*:\s*(?:"[^"\\]*(?:[0-9][^"0-9\\]*){{5,}}"|-?[0-9]{{5,}})'
 _WORDS = ("phone", "mobile", "msisdn", "telefon", '"tel"', '"cell"', '"fax"')
 # ... and what is written as an international one, whatever it is called.
@@ -82,6 +85,11 @@ def hashed_address(text: Any, key: str) -> Any:
     """Hash ids of any type that are an e-mail address or an international telephone number."""
     personal = text.contains("@") | text.startswith("+")
     return personal.ifelse(hashed_email(text, key), text)
+
+
+def hashed_id(text: Any, key: str) -> Any:
+    """Hash ids of events that hold an address; ids that differ in case alone are two events."""
+    return text.contains("@").ifelse(_hashed(text, key), text)
 
 
 def redacted(json: Any) -> Any:

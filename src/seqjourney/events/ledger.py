@@ -17,6 +17,7 @@ again writes a new folder, and with that the date is gone.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,21 +177,27 @@ def overdue(run: Path, now: datetime | None = None) -> tuple[Obligation, ...]:
 
 
 def require_current(run: Path, overdue_models: Overdue = "refuse") -> None:
-    """Refuse a run that should have been retrained by now.
+    """Refuse a run that should have been retrained by now; allowed nonetheless, warn of it.
 
     Raises:
         DataError: an erased customer was in its training and the date has passed.
     """
-    late = overdue(run) if overdue_models == "refuse" else ()
-    if late:
-        first = late[0]
-        others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
-        raise DataError(
-            f"{run} was trained on a customer who has been erased, and had to be retrained by "
-            f"{first.retrain_by:%Y-%m-%d} (request {first.request}{others}, received "
-            f"{first.received:%Y-%m-%d}). Train it again on the prepared data, which no longer "
-            "holds that customer; to load it nonetheless: seqjourney.load(path, overdue='allow')."
-        )
+    late = overdue(run)
+    if not late:
+        return
+    first = late[0]
+    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+    message = (
+        f"{run} was trained on a customer who has been erased, and had to be retrained by "
+        f"{first.retrain_by:%Y-%m-%d} (request {first.request}{others}, received "
+        f"{first.received:%Y-%m-%d}). Train it again on the prepared data, which no longer "
+        "holds that customer"
+    )
+    if overdue_models == "allow":
+        # Shown at the line that called `seqjourney.load`, which comes here by `serving.scorer`.
+        warnings.warn(f"{message}.", UserWarning, stacklevel=4)
+        return
+    raise DataError(f"{message}; to load it nonetheless: seqjourney.load(path, overdue='allow').")
 
 
 def sha256_of(file: Path) -> str:

@@ -2,8 +2,8 @@
 
 `write_event_log` streams a source through cleaning into
 `events/bucket=<hex>/part-0.parquet`, sorted by `(customer_id, timestamp, event_id)` within each
-bucket, with every input row accounted for in `manifest.json` and unusable ones kept in
-`quarantine.parquet`. `read_event_log` opens it again.
+bucket (of several sources by `source` before the id), with every input row accounted for in
+`manifest.json` and unusable ones kept in `quarantine.parquet`. `read_event_log` opens it again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from seqjourney.config import DataConfig
 from seqjourney.errors import DataError
 from seqjourney.events import engine
 from seqjourney.events.cleaning import BUCKETS
+from seqjourney.events.consent.stated import FILE as CONSENT
 from seqjourney.events.hashing import read_key
 from seqjourney.events.sources import Source, open_source
 from seqjourney.events.staging import Staged, stage
@@ -32,6 +33,8 @@ from seqjourney.files import describe_file, read_json, write_json
 
 ORDER = ("customer_id", "timestamp", "event_id")
 FORMAT = 1
+_BESIDE = ("rates", "taxonomy", "taxonomy_review", "probable_links")
+"""Keys that name files which change the log as much as its sources do."""
 
 
 def write_event_log(
@@ -89,7 +92,7 @@ def write_event_log(
         "schema": schema,
         "config": config.model_dump(mode="json"),
     }
-    manifest["fingerprint"] = _fingerprint(manifest)
+    manifest["fingerprint"] = _fingerprint(manifest, folder)
     write_json(folder / "manifest.json", manifest)
     return manifest
 
@@ -204,6 +207,11 @@ def _summarise(backend: Any, log: Any) -> dict[str, Any]:
         last_known=log.known_at.max(),
     )
     row = engine.fetch_arrow(backend, totals).to_pylist()[0]
+    if not row["events"]:
+        raise DataError(
+            "no event is left: all were quarantined, erased or withheld for consent. Look at "
+            "data.consent (unknown: withhold keeps out who has said nothing) and data.sources."
+        )
     return {
         "events": int(row["events"]),
         "customers": int(row["customers"]),
@@ -219,18 +227,33 @@ def _write_parquet(backend: Any, staged: Staged, repeated: Any | None, folder: P
     engine.write_buckets(backend, rows_of, folder, columns=staged.columns, order=ORDER)
 
 
-def _fingerprint(manifest: dict[str, Any]) -> str:
+def _fingerprint(manifest: dict[str, Any], folder: Path) -> str:
     """Identify the log by its inputs and settings, not by where or when it was made."""
-    ignored = ("path", "engine", "memory_limit", "threads", "tasks")
+    ignored = ("path", "engine", "memory_limit", "threads", "tasks", *_BESIDE)
     config = {k: v for k, v in manifest["config"].items() if k not in ignored}
+    config["sources"] = [
+        {key: value for key, value in source.items() if key != "path"}
+        for source in config["sources"]
+    ]
+    beside = [name for key in _BESIDE if (name := manifest["config"][key])]
+    beside.append(str(folder / CONSENT))
     return digest(
         [
             manifest["format"],
             config,
             manifest["rows"],
             [file["sha256"] for file in manifest["files"]],
+            [_content(name) for name in beside],
         ]
     )
+
+
+def _content(name: str) -> str:
+    """Return the hash of a file's content, or what is no file's name (a built-in plan's)."""
+    file = Path(name).expanduser()
+    if file.is_file():
+        return str(describe_file(file)["sha256"])
+    return name if ":" in name else ""
 
 
 def digest(content: Iterable[Any]) -> str:

@@ -35,6 +35,17 @@ _SETTINGS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",  # nulls of tables in memory stay nulls
     "spark.sql.files.minPartitionNum": "",  # set by `connect`: files are split alike every time
 }
+_LOGS = """
+rootLogger.level = error
+logger.python.name = org.apache.spark.api.python.PythonGatewayServer
+logger.python.level = error
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = Spark: %m%n
+"""
 _SCRATCH = "seqjourney.scratch"
 _WRITTEN_TIME = (
     r"^\s*\d{1,6}[-/]\d{1,2}[-/]\d{1,2}(?:[T ]\d{1,2}:\d{1,2}(?::\d{1,2}(?:[.]\d*)?"
@@ -61,25 +72,27 @@ def connect(scratch: Path, memory_limit: str, threads: int | None, timezone: str
 
     ibis.options.sql.fuse_selects = False  # see `engine.connect`
     running = SparkSession.getActiveSession()
+    kept = scratch / "spark"
+    kept.mkdir(exist_ok=True)
     try:
-        session = running or _start(SparkSession, memory_limit, threads)
+        session = running or _start(SparkSession, memory_limit, threads, kept)
         if hasattr(session, "newSession"):  # our settings and views are nobody else's
             with suppress(pyspark.errors.PySparkException):
                 session = session.newSession()
         backend = ibis.pyspark.connect(session)
-        kept = scratch / "spark"
         _set_up(session, kept, timezone)
         try:
             yield backend
         finally:
-            shutil.rmtree(kept, ignore_errors=True)
             if running is None:
                 session.stop()
     except pyspark.errors.PySparkException as error:
         raise DataError(f"Spark stopped: {_explain(error)}") from error
+    finally:
+        shutil.rmtree(kept, ignore_errors=True)
 
 
-def _start(sessions: Any, memory_limit: str, threads: int | None) -> Any:
+def _start(sessions: Any, memory_limit: str, threads: int | None, place: Path) -> Any:
     builder = sessions.builder.appName("seqjourney")
     if not any(os.environ.get(name) for name in ("SPARK_REMOTE", "SPARK_HOME", "SPARK_CONF_DIR")):
         number, unit = re.fullmatch(r"([\d.]+)\s*([KMGT]i?)B", memory_limit).groups()  # type: ignore[union-attr]
@@ -88,7 +101,11 @@ def _start(sessions: Any, memory_limit: str, threads: int | None) -> Any:
         builder = builder.config("spark.driver.memory", f"{max(mebibytes, 512)}m")
         builder = builder.config("spark.ui.enabled", "false")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
-        builder = builder.config("spark.log.level", "ERROR")
+        logs = place / "log4j2.properties"
+        logs.write_text(_LOGS, encoding="ascii")
+        builder = builder.config(
+            "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={logs.resolve().as_uri()}"
+        )
         builder = builder.config("spark.sql.shuffle.partitions", str(4 * (threads or 4)))
     logging.getLogger("py4j").setLevel(logging.ERROR)
     return builder.getOrCreate()

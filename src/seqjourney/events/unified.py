@@ -54,9 +54,10 @@ def write_unified(
         What the manifest says of it: `rows`, `sources`, `identity`, `taxonomy`, `consent`.
     """
     gathered = gather(backend, config, key, erased, scratch)
-    said = consent.statements(gathered.rows, config.consent)
-    order = ("customer_id", "purpose", "since", "speaker")
-    engine.write_parquet(backend, said, folder / consent.FILE, order=order, compression="snappy")
+    said = consent.statements(gathered.said, config.consent, config.identity.personal)
+    said = said.order_by("customer_id", "purpose", "since", "speaker")
+    # Changes alone, so they are few; written like this, the file is the same from any engine.
+    pq.write_table(engine.fetch_arrow(backend, said), folder / consent.FILE)
     said = engine.read_parquet(backend, folder / consent.FILE)
     consent.check_purpose(said, config.consent)
     intervals = engine.keep(backend, "consent_intervals", consent.timeline(said))
@@ -65,7 +66,9 @@ def write_unified(
 
     def rows_of(bucket: str | None) -> Any:
         rows = allowed if bucket is None else allowed.filter(allowed.part == f"b{bucket}")
-        return add_open_times(rows)
+        rows = add_open_times(rows)
+        # A category is text; whether machine opens count is the model's to decide.
+        return rows.mutate(machine_open=rows.machine_open.cast("string"))
 
     columns = gathered.columns
     engine.write_buckets(backend, rows_of, folder / "events", columns=columns, order=ORDER)
@@ -182,8 +185,6 @@ def _account(
     )
     events = backend.execute(log.group_by("source").aggregate(rows=log.count()))
     written = dict(zip(events["source"], events["rows"], strict=True))
-    every = gathered.every
-    arrived = backend.execute(every.group_by("source", "problem").aggregate(rows=every.count()))
     accounts: dict[str, dict[str, Any]] = {}
     for one in gathered.arrived:
         counted = arrived[arrived["source"] == one.label]

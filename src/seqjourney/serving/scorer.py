@@ -69,43 +69,57 @@ class Scorer:
         from seqjourney.serving.tokens import task_data_of_frame
 
         moment = _moment(cutoff) if cutoff is not None else None
-        with task_data_of_frame(events, self.task, self.tokenizer, self._reading, moment) as data:
+        also = self._consent_column(events)
+        reading = self._reading
+        with task_data_of_frame(events, self.task, self.tokenizer, reading, moment, also) as data:
             scores = np.asarray(self.model.score(data), np.float64)
             known = data.snapshots["end"].to_numpy() > 0
             result = data.snapshots[["customer_id", "cutoff"]].copy()
-        if self.consent.purpose is not None:
-            result["withheld"] = self._withheld(events, result)
-            known &= result["withheld"].isna().to_numpy()
+            if self.consent.purpose is not None:
+                result["withheld"] = self._withheld(data) if also else None
+                known &= result["withheld"].isna().to_numpy()
         result["score"] = np.where(known, scores, np.nan)
         result["probability"] = np.where(known, self._calibrator(scores), np.nan)
         return result
 
-    def _withheld(self, events: pd.DataFrame, asked: pd.DataFrame) -> pd.Series:
-        """Say why customers may not be scored at their cutoff, or nothing."""
-        withholds = self.consent.unknown == "withhold"
-        if "consent" not in events.columns:
-            if withholds:
-                raise DataError(
-                    "this model may score only customers who granted "
-                    f"'{self.consent.purpose}', and the frame has no column 'consent'. Add it: "
-                    "granted, denied or unknown, on rows that say so."
-                )
-            return pd.Series(None, index=asked.index, dtype=object)
-        spoken = events.loc[events["consent"].notna()]
-        said = pd.DataFrame(
-            {
-                "customer_id": spoken["customer_id"].astype(str).str.strip(),
-                "at": pd.to_datetime(spoken["timestamp"], utc=True, format="mixed"),
-                "strictness": pd.Categorical(spoken["consent"], STATES, ordered=True).codes,
-                "state": spoken["consent"],
-            }
-        )
-        said = said[said["at"] <= asked["cutoff"].iloc[0]].sort_values(["at", "strictness"])
-        state = asked["customer_id"].map(said.groupby("customer_id")["state"].last())
+    def _consent_column(self, events: pd.DataFrame) -> tuple[str, ...]:
+        """Return the column that says who may be scored, if the model's data needed consent."""
+        if self.consent.purpose is None:
+            return ()
+        if "consent" in events.columns:
+            return ("consent",)
+        if self.consent.unknown == "withhold":
+            raise DataError(
+                f"this model may score only customers who granted '{self.consent.purpose}', and "
+                "the frame has no column 'consent'. Add it: granted, denied or unknown, on rows "
+                "that say so."
+            )
+        return ()
+
+    def _withheld(self, data: TaskData) -> pd.Series:
+        """Say why customers may not be scored at their cutoff, or nothing.
+
+        A refusal stands until consent is given later; of two statements at one moment the stricter
+        counts.
+        """
+        asked = data.snapshots
+        said = data.events.filter(data.events.consent.notnull())
+        said = said.select("customer_id", "timestamp", "known_at", "consent").to_pandas()
+        strange = sorted(set(said["consent"]) - set(STATES))
+        if strange:
+            raise DataError(
+                f"column 'consent' holds '{strange[0]}'; write {', '.join(STATES)}, or nothing."
+            )
+        said = said[said["known_at"] <= asked["cutoff"].iloc[0]]
+        last = said.pivot_table("timestamp", "customer_id", "consent", "max")
+        last = last.reindex(index=asked["customer_id"], columns=list(STATES))
+        last = last.astype("datetime64[us, UTC]").set_axis(asked.index)
+        denied = last["denied"].notna() & ~(last["granted"] > last["denied"])
+        granted = last["granted"].notna() & ~denied & ~(last["unknown"] > last["granted"])
         reason = pd.Series(None, index=asked.index, dtype=object)
-        reason[state == "denied"] = "consent denied"
-        if withholds:
-            reason[state.isna() | (state == "unknown")] = "consent unknown"
+        reason[denied] = "consent denied"
+        if self.consent.unknown == "withhold":
+            reason[~denied & ~granted] = "consent unknown"
         return reason
 
 

@@ -40,6 +40,7 @@ def task_data_of_frame(
     tokenizer: Tokenizer,
     reading: dict[str, Any],
     cutoff: datetime | None,
+    also: tuple[str, ...] = (),
 ) -> Iterator[TaskData]:
     """Yield task data with one snapshot per customer of the frame.
 
@@ -50,11 +51,12 @@ def task_data_of_frame(
         tokenizer: of the trained model.
         reading: how training read its events (see `READING`).
         cutoff: when it is asked; None means when the last event became known.
+        also: further columns of text that the event log is to have.
 
     Raises:
         DataError: a column is missing, or rows cannot be used.
     """
-    config = _config(frame, tokenizer, reading)
+    config = _config(frame, tokenizer, reading, also)
     with tempfile.TemporaryDirectory(prefix="seqjourney-") as place:
         folder = Path(place)
         write_event_log(config, folder, partial(_open_frame, frame=frame))
@@ -94,7 +96,9 @@ def snapshots_at(store: SequenceStore, cutoff: datetime | None) -> pd.DataFrame:
     )
 
 
-def _config(frame: pd.DataFrame, tokenizer: Tokenizer, reading: dict[str, Any]) -> DataConfig:
+def _config(
+    frame: pd.DataFrame, tokenizer: Tokenizer, reading: dict[str, Any], also: tuple[str, ...]
+) -> DataConfig:
     fields = [*tokenizer.categorical_fields, *tokenizer.numeric_fields]
     columns = [str(column) for column in frame.columns]
     for column in dict.fromkeys([*_CORE.values(), *fields]):
@@ -109,7 +113,10 @@ def _config(frame: pd.DataFrame, tokenizer: Tokenizer, reading: dict[str, Any]) 
         path="the frame",
         **_CORE,
         **given,
-        categorical=tuple(f for f in tokenizer.categorical_fields if f not in ("event", "channel")),
+        categorical=(
+            *(f for f in tokenizer.categorical_fields if f not in ("event", "channel", *also)),
+            *also,
+        ),
         numeric=tuple(f for f in tokenizer.numeric_fields if f != "value"),
         **reading,
         label_only_events=tokenizer.label_only_events,

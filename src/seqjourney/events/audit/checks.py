@@ -193,15 +193,19 @@ def mapped(manifest: Mapping[str, Any]) -> Row:
     )  # fmt: skip
 
 
-def consent(found: Mapping[str, Mapping[str, float]] | None) -> Row:
-    """Is it known whether customers agreed? The purpose that is known least decides."""
+def consent(found: Mapping[str, Mapping[str, float]] | None, needed: str | None = None) -> Row:
+    """Is it known whether customers agreed?
+
+    The purpose that the data config needs decides, or else the one that is known least.
+    """
     name = "Customers whose consent is known"
     if not found:
         return absent(
             "consent", name, "the data carry no consent",
             "Make sure that you may use them; name a consent column if there is one.",
         )  # fmt: skip
-    least = min(1 - states["unknown"] for states in found.values())
+    judged = [found[needed]] if needed is not None and needed in found else list(found.values())
+    least = min(1 - states["unknown"] for states in judged)
     each = [
         f"{purpose}: known {percent(1 - s['unknown'])}, granted {percent(s['granted'])}"
         for purpose, s in sorted(found.items(), key=lambda item: -item[1]["unknown"])

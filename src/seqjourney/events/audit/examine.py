@@ -91,7 +91,7 @@ def examine(
         checks.identity(identity),
         checks.fragmentation(customers, identity),
         checks.mapped(manifest),
-        checks.consent(consent),
+        checks.consent(consent, manifest["config"].get("consent", {}).get("purpose")),
         checks.drift("Drift of the event mix", mix),
         checks.drift("Drift of numeric fields", fields),
     ]

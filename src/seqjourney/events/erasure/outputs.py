@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seqjourney.events.customers import Customer
+from seqjourney.events.customers import FOLDER, Customer
 from seqjourney.events.erasure.files import can_erase, erase_from, names_customer
 from seqjourney.events.ledger import LEDGER, OF_RUN, Entry, Ledger, oblige, sha256_of
 from seqjourney.files import read_json
@@ -41,7 +41,7 @@ def erase_outputs(
         for name in list(folders):
             folder = here / name
             unfinished = name.endswith(".partial") and not _of_other_data(folder, data)
-            if unfinished or name == customer.folder:
+            if unfinished or name.removesuffix(".old") == customer.folder(data):
                 # A training that was interrupted has seen the customer; an export is about them.
                 shutil.rmtree(folder)
                 folders.remove(name)
@@ -57,7 +57,10 @@ def erase_outputs(
 
 
 def _of_other_data(folder: Path, data: str) -> bool:
-    """Whether a folder is a run, finished or not, on another data set."""
+    """Whether a folder is a run, finished or not, or an export, of another data set."""
+    if folder.name.startswith(FOLDER) and (folder / "index.json").is_file():
+        content = read_json(folder / "index.json")
+        return isinstance(content, dict) and content.get("data") not in (data, None)
     for name in ("run.json", "settings.json"):
         if (folder / name).is_file():
             content = read_json(folder / name)

@@ -8,19 +8,22 @@ each with the time at which it was recorded as `known_at`, never the latest stat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ibis
 
 from seqjourney.config import SourceConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import columns_of, position_of, read_table
+from seqjourney.events.engine import columns_of, json_keys, position_of, read_table
 from seqjourney.events.files import find_files, kind_of
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.consent_text import checked
 from seqjourney.events.sources.nested_json import as_json, json_object
 
+_MOST_KEYS = 1000  # of a JSON Lines table
 _STATES = {
     "granted": ("granted", "true", "yes", "1", "opt-in", "allow"),
     "denied": ("denied", "false", "no", "0", "opt-out", "withdrawn", "deny"),
@@ -36,7 +39,8 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
     files = find_files(config.path)
     wanted = _wanted(config)
     if kind_of(files[0]) == "json":
-        named = {column: f'"{column}"' for column in dict.fromkeys(wanted.values())}
+        keys = dict.fromkeys([*wanted.values(), *_keys(backend, files)])
+        named = {column: f'"{column}"' for column in keys if '"' not in column}
         records = open_records(backend, files, named)
         return Source(_map(records.rows, wanted, config), files, rejected=records.rejected)
     table = read_table(backend, files)
@@ -46,6 +50,18 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
             raise DataError(f"{config.path} has no column '{column}'.{hint}")
     numbered = table.select(*columns_of(table), source_row=position_of(table))
     return Source(_map(numbered, wanted, config), files)
+
+
+def _keys(backend: Any, files: Sequence[Path]) -> list[str]:
+    """Return all keys of JSON Lines; what the configuration does not name becomes `properties`."""
+    keys = json_keys(backend, files).limit(_MOST_KEYS + 1)
+    found = sorted(backend.execute(keys)["key"])
+    if len(found) > _MOST_KEYS:
+        raise DataError(
+            f"{files[0]} has more than {_MOST_KEYS:,} different keys, so it is no table. Put keys "
+            "that are data (ids, dates) into values."
+        )
+    return found
 
 
 def _wanted(config: SourceConfig) -> dict[str, str]:
