@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,26 +108,21 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_lock_is_never_held_twice_however_often_it_changes_hands(tmp_path):
-    inside, most, done = [], [], []
+def test_a_lock_file_that_its_holder_removed_while_it_was_opened_is_no_lock(tmp_path, monkeypatch):
+    real, opened = os.open, []
 
-    def work() -> None:
-        while len(done) < 300:
-            try:
-                with locked(tmp_path / "data", "test"):
-                    inside.append(1)
-                    most.append(len(inside))
-                    inside.pop()
-                    done.append(1)
-            except DataError:
-                pass
+    def left_meanwhile(path, *rest):
+        opened.append(real(path, *rest))
+        if len(opened) == 1:
+            Path(path).unlink()
+        return opened[-1]
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert set(most) == {1}
+    monkeypatch.setattr(os, "open", left_meanwhile)
+    with locked(tmp_path / "data", "prepare"):
+        assert names(tmp_path) == [".data.lock"]
+        with pytest.raises(DataError, match="by prepare"), locked(tmp_path / "data", "forget"):
+            pytest.fail("two at once")
+    assert names(tmp_path) == []
 
 
 def test_leftovers_go_or_it_is_said_that_they_do_not(tmp_path, monkeypatch):

@@ -67,8 +67,9 @@ def write_unified(
     def rows_of(bucket: str | None) -> Any:
         rows = allowed if bucket is None else allowed.filter(allowed.part == f"b{bucket}")
         rows = add_open_times(rows)
-        # A category is text; whether machine opens count is the model's to decide.
-        return rows.mutate(machine_open=rows.machine_open.cast("string"))
+        if "machine_open" in config.categorical:  # a category is text
+            rows = rows.mutate(machine_open=rows.machine_open.cast("string"))
+        return rows
 
     columns = gathered.columns
     engine.write_buckets(backend, rows_of, folder / "events", columns=columns, order=ORDER)
