@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,17 +114,19 @@ def test_predictions_cover_validation_and_test_and_nothing_else(config_of: Confi
 
 
 def test_a_run_records_all_whom_its_snapshots_and_its_tokenizer_have_seen_as_hashes(
-    config_of: ConfigOf, shop: Path
+    config_of: ConfigOf, shop: Path, tmp_path: Path
 ):
+    processed = tmp_path / "processed"  # other tests ask which tasks the shop has
+    shutil.copytree(shop / "processed", processed)
     task = config_of().task.model_dump(mode="json")
     task |= {"name": "buyers", "eligible": {"events": ["order_completed"]}}
-    run = train(config_of("recency", task=task))
+    run = train(config_of("recency", task=task, processed=processed))
     hashes = pd.read_parquet(run.folder / "trained_on.parquet")
     assert list(hashes.columns) == ["customer_hash"]
-    snapshots = pd.read_parquet(shop / "processed/shop/tasks/buyers/snapshots.parquet")
+    snapshots = pd.read_parquet(processed / "shop/tasks/buyers/snapshots.parquet")
     used = set(snapshots.loc[snapshots["split"] != "test", "customer_id"])
     fitted = pd.Timestamp(json.loads((run.folder / "tokenizer.json").read_text())["fitted_until"])
-    events = pd.read_parquet(shop / "processed/shop/events")
+    events = pd.read_parquet(processed / "shop/events")
     read = set(events.loc[events["known_at"] <= fitted, "customer_id"])
     assert read - used  # they never bought: no snapshot, but their events are in the vocabulary
     assert used - read  # they came after training, for validation

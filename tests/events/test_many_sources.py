@@ -70,6 +70,9 @@ WEB = [
     seen("carl", 3, "carl", **says(True)), seen("carl", 10, "carl"),
     seen("carl", 15, "carl", **says(False)), seen("carl", 18, "carl"),
     seen("carl", 25, "carl", **says(True)), seen("carl", 26, "carl"),
+    # Kim and Lou look at much in the same days; later Kim refuses.
+    *(seen(who, day, who) for who in ("kim", "lou") for day in range(1, 10)),
+    seen("kim", 70, "kim", **says(False)),
     # Dora will be erased; her browser is at times used by Emil.
     seen("dora", 4, "dora"), seen("dora", 9), seen("dora", 12, "emil"), seen("emil", 13, "emil"),
     # Fay's call arrives three times, the first to happen is not the first to be known.
@@ -175,8 +178,8 @@ def test_every_row_is_accounted_for_by_source_and_reason(shop: Shop):
             "malformed JSON": 1, "timestamp before 1990-01-01": 1, "automated agent": 1,
             "no identifier": 1,
         },
-        "duplicates": 2, "erased": 0, "withheld_for_consent": {"consent denied": 2},
-        "events": len(WEB) + 1 - 4 - 2 - 2,
+        "duplicates": 2, "erased": 0, "withheld_for_consent": {"consent denied": 3},
+        "events": len(WEB) + 1 - 4 - 2 - 3,
     }  # fmt: skip
     assert till == {
         "in": len(SALES) + len(OTHERS),
@@ -282,6 +285,24 @@ def test_consent_withdrawn_at_a_moment_takes_away_what_comes_from_then_on(shop: 
     said = said[said["customer_id"] == shop.customer("carl")].sort_values("since")
     assert said["state"].tolist() == ["granted", "denied", "granted"]
     assert said["since"].tolist() == [pd.Timestamp(at(day)) for day in (3, 15, 25)]
+
+
+def test_a_task_learns_nothing_from_those_who_have_withdrawn_since(shop: Shop, tmp_path: Path):
+    cutoffs = {split: [at(day)] for split, day in (("train", 30), ("validation", 60), ("test", 90))}
+    task = small_task(
+        name="since", cutoffs=cutoffs, horizon="20d", target=["order_completed"],
+        eligible={"events": ["product_viewed", "order_completed"]},
+    )  # fmt: skip
+    with connect(tmp_path, threads=1) as backend:
+        data = load_task_data(backend, shop.prepared, task)
+    before = shop.log[shop.log["timestamp"] < at(30)]
+    assert (before["colour"].value_counts()[["kim", "lou"]] == 9).all(), "the log keeps both"
+    asked = set(data.snapshots["customer_id"])
+    assert shop.customer("lou") in asked and shop.customer("kim") not in asked
+    assert "lou" in data.tokenizer.vocabulary["colour"]
+    assert "kim" not in data.tokenizer.vocabulary["colour"]
+    excluded = json.loads((shop.prepared / "tasks/since/task.json").read_text())["excluded"]
+    assert excluded["train"]["consent withdrawn since"] == 1
 
 
 def test_the_erased_do_not_come_back_and_take_nobody_along(shop: Shop, decided: Shop):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def test_sampling_does_not_depend_on_how_the_store_is_read(monkeypatch):
     monkeypatch.setattr(module, "_SAMPLE", 30)
     whole = fit(log)
     original = module.known_before
-    monkeypatch.setattr(module, "known_before", lambda s, until: original(s, until, chunk=17))
+    monkeypatch.setattr(module, "known_before", partial(original, chunk=17))
     in_pieces = fit(log)
     assert in_pieces.vocabulary == whole.vocabulary
     assert in_pieces.event_cycles == whole.event_cycles
@@ -159,3 +160,15 @@ def test_the_fitted_tokenizer_survives_a_store_without_the_later_tokens():
     first = fit_tokenizer(store, UNTIL_US, CUTOFFS_US)
     assert first == fit_tokenizer(shorter, UNTIL_US, CUTOFFS_US)
     assert replace(first, fitted_tokens=0) != first
+
+
+def test_of_customers_who_are_left_out_the_tokenizer_learns_nothing():
+    log = clean_log(RAW)
+    store = as_store(log)
+    out = store.customer_ids[::3]
+    left = fit_tokenizer(
+        store, UNTIL_US, CUTOFFS_US, customers=~np.isin(store.customer_ids, out), min_count=1
+    )
+    others = as_store(log[~log["customer_id"].isin(out)])
+    assert left == fit_tokenizer(others, UNTIL_US, CUTOFFS_US, min_count=1)
+    assert left != fit_tokenizer(store, UNTIL_US, CUTOFFS_US, min_count=1)

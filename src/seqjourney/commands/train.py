@@ -25,7 +25,7 @@ from seqjourney.events.engine import connect
 from seqjourney.events.log import digest, read_manifest
 from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
 from seqjourney.provenance import describe_revision, describe_versions
-from seqjourney.sequences.cutting import excluded_by_split, load_task_data
+from seqjourney.sequences.cutting import excluded_by_split, learnable_customers, load_task_data
 from seqjourney.sequences.task_data import Predictor, TaskData
 
 
@@ -109,11 +109,18 @@ def _check_same_data(config: Config) -> None:
     told = config.data.model_dump(mode="json")
     prepared = read_manifest(config.prepared)["config"]
     for key in told.keys() - {"path", "engine", "memory_limit", "threads", "tasks"}:
-        if told[key] != prepared.get(key):
+        if _without_paths(told[key]) != _without_paths(prepared.get(key)):
             raise ConfigError(
                 f"data.{key} is {told[key]!r}, but {config.prepared} was prepared with "
                 f"{prepared.get(key)!r}. Prepare again, or leave the key as it was."
             )
+
+
+def _without_paths(value: Any) -> Any:
+    """Where the files of a source lie says nothing about what was in them."""
+    if isinstance(value, dict):
+        return {key: _without_paths(part) for key, part in value.items() if key != "path"}
+    return [_without_paths(part) for part in value] if isinstance(value, list) else value
 
 
 def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
@@ -173,7 +180,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", metrics)
     write_json(partial / "task.json", describe_task(data, config))
-    _write_customers(data, partial / "trained_on.parquet")
+    _write_customers(config.prepared, data, partial / "trained_on.parquet")
     write_json(
         partial / "run.json",
         {
@@ -235,11 +242,11 @@ def _span(length: timedelta) -> str:
     return f"{days:g} days" if days >= 1 else f"{days * 24:g} hours"
 
 
-def _write_customers(data: TaskData, path: Path) -> None:
+def _write_customers(prepared: Path, data: TaskData, path: Path) -> None:
     """Record whom the model was trained on, hashed, so that an erasure can name its models.
 
-    They are the customers of a training or validation snapshot, and all others who had a token
-    when the tokenizer was fitted: its vocabulary and scales have seen them too.
+    They are the customers of a training or validation snapshot, and all others of whom the
+    tokenizer has seen a token: its vocabulary and scales know them too.
     """
     import ibis
 
@@ -247,6 +254,7 @@ def _write_customers(data: TaskData, path: Path) -> None:
     until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
     seen = store.offsets[:-1] < store.offsets[1:]  # (C,) bool: has a token
     seen[seen] = store.times[store.offsets[:-1][seen], 1] <= until_us  # each one's first known
+    seen &= learnable_customers(data.events.get_backend(), prepared, store, until_us)
     used = data.snapshots["split"].isin(["train", "validation"])
     seen[data.snapshots.loc[used, "customer_index"].to_numpy()] = True
     hashed = (

@@ -60,6 +60,7 @@ class NetworkPredictor:
             JourneyTraining,
             RandomState,
             ResumableCheckpoint,
+            SpawnedProcesses,
         )
         from seqjourney.sequences.datamodule import JourneyDataModule
 
@@ -98,8 +99,7 @@ class NetworkPredictor:
             lightning = pl.Trainer(
                 accelerator=accelerator_for(trainer.accelerator),
                 devices=trainer.devices,
-                # Spawned processes need no second command line, so Hydra's does not matter.
-                strategy="ddp_spawn" if trainer.devices > 1 else "auto",
+                strategy=SpawnedProcesses() if trainer.devices > 1 else "auto",
                 use_distributed_sampler=False,  # our batch sampler shares the work itself
                 max_epochs=trainer.max_epochs,
                 gradient_clip_val=trainer.gradient_clip,

@@ -11,6 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import BinaryAveragePrecision
@@ -167,3 +168,21 @@ class RandomState(pl.Callback):
             torch.cuda.set_rng_state_all(state["cuda"])
         np.random.set_state(state["numpy"])  # noqa: NPY002
         random.setstate(state["python"])
+
+
+class SpawnedProcesses(DDPStrategy):
+    """DDP over spawned processes, which need no second command line, so Hydra's does not matter.
+
+    Each leaves the process group while it is still whole: Lightning leaves gloo's to the
+    destructors at exit, where a thread that still runs at times aborts the process.
+    """
+
+    def __init__(self) -> None:
+        """Take Lightning's defaults."""
+        super().__init__(start_method="spawn")
+
+    def teardown(self) -> None:
+        """Leave the group too."""
+        super().teardown()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -11,13 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from seqjourney.config import TaskConfig, parse
 from seqjourney.errors import DataError
 from seqjourney.events.consent import ConsentPolicy, keep_allowed
 from seqjourney.events.log import digest, read_event_log, read_manifest
 from seqjourney.files import read_json, read_parquet, replacing_folder, write_json
 from seqjourney.sequences.snapshots import check_classes, cut_snapshots, resolve_cutoffs
-from seqjourney.sequences.store import open_store
+from seqjourney.sequences.store import SequenceStore, open_store
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer, fit_tokenizer
 
@@ -60,16 +63,20 @@ def cut_task(events: Any, prepared: Path, task: TaskConfig, fingerprint: str) ->
     first, last = (datetime.fromisoformat(manifest[key]) for key in ("first", "last"))
     resolved = resolve_cutoffs(task, first, last)
     snapshots, excluded = cut_snapshots(events, resolved, store.customer_ids, label_only)
-    if manifest["config"].get("sources"):
-        where = str(prepared / "manifest.json")
-        policy = parse(ConsentPolicy, manifest["config"]["consent"], where)
+    if policy := consent_policy(prepared):
         snapshots, uncovered = keep_allowed(events.get_backend(), snapshots, prepared, policy)
         check_classes(snapshots, task)
         for split, reasons in uncovered.items():
             excluded[split].update(reasons)
     assert resolved.cutoffs is not None
     cutoffs_us = [round(c.timestamp() * 1e6) for c in resolved.cutoffs.of("train")]
-    tokenizer = fit_tokenizer(store, max(cutoffs_us), cutoffs_us, label_only_events=label_only)
+    tokenizer = fit_tokenizer(
+        store,
+        max(cutoffs_us),
+        cutoffs_us,
+        customers=learnable_customers(events.get_backend(), prepared, store, max(cutoffs_us)),
+        label_only_events=label_only,
+    )
     with replacing_folder(prepared / "tasks" / task.name) as folder:
         snapshots.to_parquet(folder / "snapshots.parquet", index=False)
         tokenizer.save(folder / "tokenizer.json")
@@ -82,6 +89,30 @@ def cut_task(events: Any, prepared: Path, task: TaskConfig, fingerprint: str) ->
                 "excluded": excluded,
             },
         )
+
+
+def consent_policy(prepared: Path) -> ConsentPolicy | None:
+    """Return the consent that prepared data needs; a single table states none."""
+    config = read_manifest(prepared)["config"]
+    if not config.get("sources"):
+        return None
+    return parse(ConsentPolicy, config["consent"], str(prepared / "manifest.json"))
+
+
+def learnable_customers(
+    backend: Any, prepared: Path, store: SequenceStore, moment_us: int
+) -> np.ndarray:
+    """Return whose tokens a tokenizer fitted at a moment may learn from, (C,) bool.
+
+    As with snapshots, both the state of consent at that moment and the latest one must allow it.
+    """
+    policy = consent_policy(prepared)
+    if policy is None:
+        return np.ones(len(store.customer_ids), bool)
+    asked = pd.DataFrame({"customer_id": store.customer_ids})
+    asked["cutoff"] = pd.Timestamp(moment_us, unit="us", tz="UTC")
+    allowed, _ = keep_allowed(backend, asked, prepared, policy)
+    return np.isin(store.customer_ids, allowed["customer_id"].to_numpy())
 
 
 def excluded_by_split(prepared: Path, task: str) -> dict[str, dict[str, int]]:

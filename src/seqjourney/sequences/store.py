@@ -264,9 +264,19 @@ def open_store(folder: Path) -> SequenceStore:
 
 
 def known_before(
-    store: SequenceStore, moment_us: int, chunk: int = 4_000_000
+    store: SequenceStore,
+    moment_us: int,
+    customers: np.ndarray | None = None,
+    chunk: int = 4_000_000,
 ) -> Iterable[tuple[slice, np.ndarray]]:
-    """Yield `(rows, mask)` over the store: which tokens were known at a moment."""
+    """Yield `(rows, mask)` over the store: which tokens were known at a moment.
+
+    `customers`, (C,) bool, says whose tokens count; without it, everybody's do.
+    """
     for start in range(0, len(store.times), chunk):
         rows = slice(start, min(start + chunk, len(store.times)))
-        yield rows, store.times[rows, 1] <= moment_us
+        known = store.times[rows, 1] <= moment_us
+        if customers is not None:
+            owners = np.searchsorted(store.offsets, np.arange(rows.start, rows.stop), "right") - 1
+            known &= customers[owners]
+        yield rows, known

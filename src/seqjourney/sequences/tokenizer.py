@@ -121,6 +121,7 @@ def fit_tokenizer(
     until_us: int,
     cutoffs_us: Sequence[int],
     *,
+    customers: np.ndarray | None = None,
     label_only_events: Sequence[str] = (),
     min_count: int = 5,
     max_words: int = 10_000,
@@ -131,6 +132,7 @@ def fit_tokenizer(
         store: the sequence store.
         until_us: end of the training period, microseconds UTC.
         cutoffs_us: training cutoffs; a calendar cycle that they do not cover is left out.
+        customers: whose tokens may be learned from, (C,) bool; all without it.
         label_only_events: recorded, so that no feature uses them either.
         min_count: rarer categories are unknown.
         max_words: largest vocabulary of a field.
@@ -144,9 +146,10 @@ def fit_tokenizer(
     moments = [np.zeros(3) for _ in store.numeric_fields]  # n, sum, sum of squares
     samples: list[list[np.ndarray]] = [[] for _ in store.numeric_fields]
     # Every `stride`-th known token: which ones must not depend on how many come later.
-    stride = max(1, sum(int(known.sum()) for _, known in known_before(store, until_us)) // _SAMPLE)
+    known_tokens = sum(int(known.sum()) for _, known in known_before(store, until_us, customers))
+    stride = max(1, known_tokens // _SAMPLE)
     total, times, first_us = 0, [], until_us
-    for rows, known in known_before(store, until_us):
+    for rows, known in known_before(store, until_us, customers):
         happened = store.times[rows, 0][known]
         first_us = min(first_us, int(happened.min(initial=until_us)))
         times.append(happened[-total % stride :: stride])
