@@ -1,8 +1,10 @@
 """Compare the runs of an experiment on the same test snapshots; see --help."""
 
+import shlex
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seqjourney import cli
@@ -16,13 +18,21 @@ def main(cfg: DictConfig) -> None:
     folder = Path(cfg.output) / cfg.name
     runs = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
     evaluate(
-        [Path(run) for run in runs] if runs else find_runs(folder),
+        [Path(run) for run in runs] if runs else find_runs(folder, _training()),
         Path(cfg.report) if cfg.report else folder / "report",
         title=cfg.title or cfg.name,
         replicates=cfg.replicates,
         seed=cfg.seed,
         command=cli.command_line(),
     )
+
+
+def _training() -> str:
+    """Return the command that trains what this one compares: the same words but for its own."""
+    own = ("model", "runs", "report", "title", "replicates", "seed")
+    words = [w for w in HydraConfig.get().overrides.task if w.split("=")[0].lstrip("+~") not in own]
+    command = ["python", "scripts/train.py", "-m", *words, "model=recency,lightgbm,gru"]
+    return shlex.join(command)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Export a trained network as TorchScript; see --help."""
+"""Export a trained network as TorchScript, ONNX or torch.export; see --help."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ def main(cfg: DictConfig) -> None:
     from seqjourney.commands.export import export
 
     options = cli.to_plain(cfg)
-    export(Path(options["run"]), Path(options["output"]) if options["output"] else None)
+    output = Path(options["output"]) if options["output"] else None
+    export(Path(options["run"]), output, options["format"])
 
 
 if __name__ == "__main__":

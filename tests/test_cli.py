@@ -1,15 +1,23 @@
 """What a user meets on the command line: help at once, and one message for what they can mend."""
 
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import hydra
 import pytest
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seqjourney import cli
+from seqjourney.commands.prepare import prepare
+from seqjourney.commands.simulate import simulate, simulate_company
+from seqjourney.config import DataConfig, TaskConfig, parse
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.hydra_errors import explain
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -70,7 +78,11 @@ def test_help_answers_without_heavy_imports(name: str):
         (["export", "run=nowhere"], "nowhere is not a run"),
         (["simulate", "months=0"], "months"),
         (["simulate", "custmers=5"], "custmers"),
-        (["evaluate", "name=nothing_of_the_kind"], "holds no finished run"),
+        (["simulate", "months=abc"], "error: months must be a whole number, not 'abc'."),
+        (
+            ["evaluate", "data=table", "data.name=nothing_of_the_kind", "replicates=5"],
+            "python scripts/train.py -m data=table data.name=nothing_of_the_kind model=recency",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -131,3 +143,110 @@ def test_markup_in_names_is_printed_as_it_stands(capsys):
 def test_the_command_is_shown_as_it_was_typed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["/x/scripts/train.py", "task.target=[buy]", "a=b"])
     assert cli.command_line() == "python scripts/train.py 'task.target=[buy]' a=b"
+
+
+def composed(name: str, *words: str):
+    """Compose a command's configuration; an error as the command line would show it."""
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return hydra.compose(name, list(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train model=grru", "model=grru: there is no such choice. Did you mean 'gru'?"),
+        ("train model=lstm", "model=lstm: there is no such choice. Known: base_rate, gru, "),
+        ("prepare data=dmeo", "data=dmeo: there is no such choice. Did you mean 'demo'?"),
+        (
+            "train model=gru,recency",
+            "To run each in turn, add -m: python scripts/train.py -m model=",
+        ),
+        (
+            "evaluate runs=a,b",
+            "If they are one list, write it in brackets and quotes: 'runs=[a,b]'",
+        ),
+        ("simulate mnths=3", "unknown key 'mnths'. Did you mean 'months'?"),
+        ("forget custmer=3", "unknown key 'custmer'. Did you mean 'customer'?"),
+        ("export_customer identifer=3", "unknown key 'identifer'. Did you mean 'identifier'?"),
+        ("audit taks=x", "unknown key 'taks'. Did you mean 'tasks'?"),
+        ("evaluate runns=x", "unknown key 'runns'. Did you mean 'runs'?"),
+        ("export runn=x", "unknown key 'runn'. Did you mean 'run'?"),
+        ("train expriment=demo", "unknown key 'expriment'. Did you mean 'experiment'?"),
+        ("train trainr.devices=2", "unknown key 'trainr.devices'. Did you mean 'trainer'?"),
+        ("train data.currency=EUR", "add it as +data.currency=..."),
+        (
+            "train task.target=[a",
+            "cannot read 'task.target=[a': write KEY=VALUE, and put what holds",
+        ),
+    ],
+)
+def test_hydras_own_words_become_ours(words: str, message: str):
+    name, *overrides = words.split()
+    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        composed(name, *overrides)
+    said = explain(caught.value, shlex.join(["python", f"scripts/{name}.py", *overrides]))
+    assert message in said
+    assert "Config search path" not in said
+
+
+def test_a_misspelt_key_of_a_yaml_is_named_and_not_only_the_one_that_is_missing():
+    cfg = composed("prepare", "data=table", "+data.custmer=id", "data.path=x", "data.timestamp=t")
+    with pytest.raises(ConfigError, match=r"^unknown key 'data.custmer'. Did you mean 'customer'"):
+        cli.to_plain(cfg)
+    with pytest.raises(ConfigError, match=r"^'data.sources' must be given"):
+        cli.to_plain(composed("prepare", "data=several", "data.name=x"))
+
+
+def test_a_misspelt_key_comes_before_the_one_that_is_missing_for_it():
+    source = {"knd": "segment", "path": "x"}
+    with pytest.raises(ConfigError, match=r"(?s)'sources.0.knd'.*'kind'.*'sources.0.kind' is req"):
+        parse(DataConfig, {"name": "x", "sources": [source]}, "data")
+
+
+def test_a_target_without_brackets_is_refused_with_the_words_for_the_shell():
+    task = {"name": "t", "kind": "absence", "target": "purchase", "horizon": "30d"}
+    with pytest.raises(ConfigError, match=r"in quotes: 'target=\[purchase\]'"):
+        parse(TaskConfig, task, "task")
+
+
+def test_training_on_a_table_that_was_not_prepared_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "model=gru", "data=table", "data.name=x"])
+    cfg = composed("train", "data=table", "data.name=x", f"processed={tmp_path}")
+    with pytest.raises(ConfigError) as caught:
+        cli.take_prepared_data(cfg)
+    assert str(caught.value).endswith(
+        "x is not prepared. Run first: python scripts/prepare.py data=table data.name=x "
+        "data.customer=... data.path=... data.timestamp=..."
+    )
+
+
+@pytest.mark.parametrize("make", [simulate, simulate_company])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"months": "abc"}, "months must be a whole number, not 'abc'."),
+        ({"months": 1.5}, "months must be a whole number, not 1.5."),
+        ({"months": True}, "months must be a whole number, not True."),
+        ({"start": 2023}, "start must be text, such as '2023-01-01' in quotes, not 2023."),
+        ({"customers": 0}, "customers must lie in 1 … 10,000,000, not 0."),
+        ({"customers": -3}, "customers must lie in 1 … 10,000,000, not -3."),
+        ({"custmers": 3}, "unknown key 'custmers'. Did you mean 'customers'?"),
+    ],
+)
+def test_a_simulation_refuses_what_cannot_be_meant(make, setting, message, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path / "raw", **setting)
+    assert str(caught.value) == message
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("demo", "simulate.py"), ("company", "simulate.py company=true")],
+)
+def test_simulated_data_that_is_not_there_names_the_command(name, command, tmp_path, monkeypatch):
+    monkeypatch.delenv("SEQJOURNEY_COMPANY", raising=False)
+    data = parse(DataConfig, cli.to_plain(composed("prepare", f"data={name}"))["data"], "data")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"data/raw/{name} is not there yet.*{command}$"):
+        prepare(data, tmp_path / "processed", progress=False)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,9 @@ def run(main: Callable[[], Any]) -> None:
     except Exception as error:
         kind = type(error).__module__.split(".")[0]
         if kind in ("hydra", "omegaconf"):
-            _stop(_explain_hydra(error), 2)
+            from seqjourney.hydra_errors import explain
+
+            _stop(explain(error, command_line()), 2)
         if kind == "yaml":
             place = " ".join(str(getattr(error, "problem_mark", "")).split())
             _stop(f"not valid YAML {place}: {getattr(error, 'problem', error)}.", 2)
@@ -66,7 +67,9 @@ def to_plain(cfg: Any) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise ConfigError(f"'{error.full_key}' must be given, as {error.full_key}=...") from None
+        from seqjourney.hydra_errors import missing_or_misspelt
+
+        raise ConfigError(missing_or_misspelt(cfg, str(error.full_key))) from None
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
     assert isinstance(plain, dict)
@@ -78,17 +81,25 @@ def take_prepared_data(cfg: Any) -> Any:
 
     Who has run `prepare.py data=table data.name=mine data.path=...` need not repeat the columns:
     `data=table data.name=mine` finds them in the prepared folder's manifest.
+
+    Raises:
+        ConfigError: columns are missing, and nothing is prepared under the name.
     """
     from seqjourney.events.log import read_manifest
 
     missing = OmegaConf.missing_keys(cfg.data)
+    if not missing:
+        return cfg
     prepared = Path(cfg.processed) / cfg.data.name
-    if missing and (prepared / "manifest.json").exists():
-        known = read_manifest(prepared)["config"]
-        engine = {key: cfg.data[key] for key in ("memory_limit", "threads")}
-        OmegaConf.set_struct(cfg, False)  # a manifest names every key, a YAML only its kind's
-        cfg = OmegaConf.merge(cfg, {"data": {**known, **engine}})
-    return cfg
+    if not (prepared / "manifest.json").exists():
+        given = [word for word in sys.argv[1:] if word.startswith("data")]
+        asked = [f"{key}=..." for key in sorted(missing)]
+        words = shlex.join(["python", "scripts/prepare.py", *given, *asked])
+        raise ConfigError(f"{shown(prepared)} is not prepared. Run first: {words}")
+    known = read_manifest(prepared)["config"]
+    engine = {key: cfg.data[key] for key in ("memory_limit", "threads")}
+    OmegaConf.set_struct(cfg, False)  # a manifest names every key, a YAML only its kind's
+    return OmegaConf.merge(cfg, {"data": {**known, **engine}})
 
 
 def say(*lines: str) -> None:
@@ -137,22 +148,3 @@ def _existing_folder(path: str) -> str:
 def _stop(message: str, status: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
-
-
-def _explain_hydra(error: Exception) -> str:
-    """Say what is wrong with a command line in our words, with the nearest known key."""
-    from seqjourney.config import Config, nearest, siblings
-
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
-    text = str(error)
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown and "not in struct" in " ".join(map(str, causes)):
-        path = unknown[1].split(".")
-        return f"unknown key '{unknown[1]}'." + nearest(path[-1], siblings(Config, path))
-    missing = re.search(r"Missing mandatory value: (\S+)", " ".join(map(str, causes)))
-    if missing:
-        return f"'{missing[1]}' must be given, as {missing[1]}=..."
-    lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return "\n".join(lines)

@@ -33,6 +33,7 @@ from seqjourney.config import Config, parse
 from seqjourney.errors import DataError
 from seqjourney.evaluation.predictions import read_predictions
 from seqjourney.events import hashing, ledger
+from seqjourney.events.audit import checks
 from seqjourney.events.customers import Customer
 from seqjourney.events.engine import connect
 from seqjourney.events.ledger import open_obligations, overdue, require_current
@@ -416,8 +417,13 @@ def test_the_counts_of_the_manifest_are_those_of_the_log_without_the_customer(pl
     said = {"strategy": "full", "identifiers": -1, "links": 2, "customers": -1, "largest": 4}
     said |= {"of_one_identifier": -1, "linked_later": 9, "refused": {"one user per customer": 1}}
     manifest["identity"] = said
+    manifest["taxonomy"] = {"rows": 9, "mapped_rows": 9, "names": 1, "mapped_names": 1}
     (prepared / "manifest.json").write_text(json.dumps(manifest))
-    (prepared / "identity/report.json").write_text(json.dumps({**said, "suspects": {}}))
+    suspects = pd.DataFrame({"reason": ["hub", "late", "late"], "customer_id": [WHO, WHO, "c0008"]})
+    suspects.to_parquet(prepared / "identity/suspects.parquet", index=False)
+    # Of the late ones more were counted than are listed.
+    beside = {"suspects": {"hub": 1, "late": 7}, "identifiers_per_customer": {"3": -1}}
+    (prepared / "identity/report.json").write_text(json.dumps({**said, **beside}))
     forgotten(place)
     after = read_manifest(prepared)
     customers = pq.read_table(prepared / "store/customers.parquet").num_rows
@@ -434,7 +440,25 @@ def test_the_counts_of_the_manifest_are_those_of_the_log_without_the_customer(pl
         "refused": {},
     }
     report = json.loads((prepared / "identity/report.json").read_text())
-    assert report == {**after["identity"], "suspects": {}}
+    sizes = report.pop("identifiers_per_customer")
+    assert {size: n for size, n in sizes.items() if n} == {"1": customers - 1, "2": 1}
+    assert report == {**after["identity"], "suspects": {"late": 6}}
+    assert "taxonomy" not in after
+    assert checks.mapped({**after, "sources": {}}).found.startswith("not counted again since")
+
+
+def test_it_says_that_no_model_is_concerned_and_that_all_was_done_before(place: Path, capsys):
+    forgotten(place)
+    first = capsys.readouterr().out
+    assert "demo/gru" in first
+    assert "No model was trained" not in first and "already erased" not in first
+    entry = forgotten(place)
+    again = capsys.readouterr().out
+    assert again.startswith(f"This customer was already erased, on {entry.finished:%Y-%m-%d}.")
+    shutil.rmtree(place / "outputs/demo/gru")
+    forgotten(place, customer="c0009")
+    other = capsys.readouterr().out
+    assert "No model was trained on this customer" in other and "already erased" not in other
 
 
 def test_runs_on_other_data_are_somebody_elses(place: Path):

@@ -6,6 +6,7 @@ import sys
 import warnings
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
@@ -13,6 +14,7 @@ from seqjourney.commands.evaluate import evaluate
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation import report
 from seqjourney.evaluation.metrics import METRICS
+from seqjourney.evaluation.trials import caution, trials
 from seqjourney.evaluation.verdict import is_neural, verdict
 
 TASK = {
@@ -179,6 +181,57 @@ def test_a_name_that_the_measuring_font_lacks_draws_no_warning(make_runs, synthe
         warnings.simplefilter("error")
         result = evaluate(make_runs(frames), tmp_path / "out", title="t", replicates=20)
     assert "日本語" in result.html.read_text(encoding="utf-8")
+
+
+def test_a_run_that_was_cut_short_is_named_as_no_result(make_runs, synthetic, tmp_path, capsys):
+    runs = make_runs(synthetic(names={"gru": 0.6, "lightgbm": 0.7, "transformer": 0.8}))
+    for run, kind, batches in zip(
+        runs, ("gru", "lightgbm", "transformer"), (3, 3, None), strict=True
+    ):
+        settings = {"kind": kind, "config": {"trainer": {"limit_batches": batches}}}
+        (run / "run.json").write_text(json.dumps(settings))
+    result = evaluate(runs, tmp_path / "out", title="t", replicates=20)
+    printed = " ".join(capsys.readouterr().out.split())
+    html, markdown = (f.read_text(encoding="utf-8") for f in (result.html, result.markdown))
+    assert html.count("not a result: trained on 3 batches an epoch") == 1
+    assert "| gru (not a result: trained on 3 batches an epoch) |" in markdown
+    for text in (html, markdown.replace("\\", ""), printed):
+        assert "gru: a trial run with trainer=fast or trainer.limit_batches" in text
+    assert [run.get("limited") for run in result.metrics["data"]["runs"]] == [
+        "trained on 3 batches an epoch", None, None,  # a baseline sees all of the data
+    ]  # fmt: skip
+
+
+def test_two_runs_of_one_model_are_told_apart_when_one_was_cut_short():
+    runs = [{"model": "gru", "run": "a", "limited": "short"}, {"model": "gru", "run": "b"}]
+    assert trials(runs, {"gru (a)": "a", "gru (b)": "b"}) == {"gru (a)": "short"}
+    assert caution([]) == ""
+    assert "Their figures" in caution(["gru", "transformer"])
+
+
+def test_no_number_has_a_hyphen_for_its_minus(written):
+    for file in (written[1].html, written[1].markdown):
+        text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", file.read_text("utf-8"), flags=re.S)
+        assert "−0." in text
+        assert re.findall(r"(?<![\w-])-\d*\.\d", text) == []
+
+
+def test_how_many_stand_at_the_top_of_the_list_is_said(written):
+    html = written[1].html.read_text(encoding="utf-8")
+    assert html.count("· 4 ranked: too few<") == 3  # precision, recall and lift in the top 1 %
+    assert html.count("· 40 ranked<") == 3
+
+
+def test_the_panels_of_scores_have_the_same_axes(monkeypatch):
+    label = np.tile([0.0, 1.0], 50)
+    probabilities = {"flat": np.full(100, 0.5), "wide": np.linspace(0, 0.9, 100)}
+    drawn = []
+    monkeypatch.setattr(report.pictures, "_svg", lambda figure, *_: drawn.append(figure) or "")
+    report.pictures.score_distribution(label, np.ones(100), probabilities, "p")
+    (figure,) = drawn
+    limits = {(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}
+    assert len(figure.axes) == 2 and len(limits) == 1
+    assert [axes.get_legend() for axes in figure.axes] == [None, None]  # it stands below
 
 
 def _results(gap_low, gap_high, names=("gru", "lightgbm")):

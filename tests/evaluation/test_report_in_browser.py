@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
+from pages import assert_fits, assert_opens_quietly
 from seqjourney.commands.evaluate import evaluate
 from seqjourney.evaluation.predictions import write_predictions
-
-CHROMIUM = shutil.which("chromium")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
 
 # Draws each distinct character of the page, and U+FFFF (a noncharacter, which no font has), in
 # the page's own font: one that looks like U+FFFF is a missing glyph.
@@ -55,40 +50,15 @@ def report(tmp_path_factory, synthetic):
     return evaluate(runs, folder / "out", title="Churn, seen by a browser", replicates=40).html
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(
-                executable_path=CHROMIUM,
-                args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-            )
-        except sync_api.Error as error:
-            pytest.skip(f"chromium does not start here: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
 def test_the_page_opens_without_errors_or_requests(browser, report):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    complaints, requests = [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(report.as_uri(), wait_until="load")
-    page.wait_for_timeout(200)
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    page = assert_opens_quietly(browser, report)
     assert page.locator("figure svg").count() == 5
     page.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_body_never_scrolls_sideways(browser, report, width):
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(report.as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
+def test_the_body_never_scrolls_sideways_and_pictures_keep_their_text(browser, report, width):
+    assert_fits(browser, report, width)
 
 
 def test_the_main_tables_fit_a_laptop_without_scrolling(browser, report):
@@ -107,21 +77,4 @@ def test_every_character_has_a_glyph(browser, report):
     assert page.evaluate(MISSING_GLYPHS.replace("EXTRA", '""')) == []
     # The check itself works: an unassigned code point is found.
     assert "\u0378" in page.evaluate(MISSING_GLYPHS.replace("EXTRA", '"\u0378"'))
-    page.close()
-
-
-def test_pictures_keep_their_text_inside(browser, report):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(report.as_uri())
-    outside = page.evaluate(
-        """() => [...document.querySelectorAll("figure svg")].flatMap(svg => {
-             const frame = svg.getBoundingClientRect();
-             return [...svg.querySelectorAll("text")].filter(text => {
-               const box = text.getBoundingClientRect();
-               return box.left < frame.left - 2 || box.right > frame.right + 2
-                   || box.top < frame.top - 2 || box.bottom > frame.bottom + 2;
-             }).map(text => text.textContent);
-           })"""
-    )
-    assert outside == []
     page.close()

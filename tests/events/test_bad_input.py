@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from test_event_log import HEADER, text
 
 from seqjourney.commands.prepare import prepare
 from seqjourney.errors import ConfigError, DataError, SeqjourneyError
+from seqjourney.events.log import read_manifest
 from small_logs import data_config, small_task
 
 GOOD = "a,2023-01-01,visit\n"
@@ -80,7 +82,14 @@ def test_a_column_of_the_wrong_type_is_named(tmp_path, column, cells, changes, w
 
 def test_unparseable_dates_stop_with_the_reason(tmp_path):
     path = text(tmp_path, HEADER + "a,31/12/2023,x\n" * 3)
-    refuse(tmp_path, path, "'unreadable timestamp' first at data row 1")
+    words = r"'unreadable timestamp' \('31/12/2023'\) first at data row 1.*must be ISO 8601"
+    refuse(tmp_path, path, words)
+
+
+def test_a_bad_number_is_shown_with_its_row(tmp_path):
+    path = text(tmp_path, "customer,at,event,n\n" + "a,2023-01-01,x,3\na,2023-01-01,x,12 EUR\n")
+    words = r"'bad 'n'' \('12 EUR'\) first at data row 2"
+    refuse(tmp_path, path, words, numeric=["n"], on_bad_rows="stop")
 
 
 @pytest.mark.parametrize("date", ["1970-01-01", "2262-04-11", "0001-01-01", "9999-12-31"])
@@ -146,10 +155,64 @@ def test_a_line_too_long_for_csv_is_refused_in_a_short_message(tmp_path):
     assert len(refuse(tmp_path, path, "Maximum line size")) < 600
 
 
-def test_text_that_is_not_utf8_is_called_so(tmp_path):
+@pytest.mark.parametrize(
+    ("encoding", "rows", "words"),
+    [
+        ("latin-1", 0, r"is not UTF-8 \(line 2\).*iconv -f WINDOWS-1252 -t UTF-8"),
+        ("latin-1", 30_000, r"is not UTF-8 \(line 30002\)"),
+        ("utf-16", 0, r"is UTF-16; .*iconv -f UTF-16 -t UTF-8"),
+    ],
+)
+def test_text_that_is_not_utf8_is_named_by_file_and_line(tmp_path, encoding, rows, words):
     path = tmp_path / "latin.csv"
-    path.write_bytes((HEADER + "José,2023-01-01,x\n").encode("latin-1"))
-    refuse(tmp_path, path, "not utf-8 encoded")
+    path.write_bytes((HEADER + GOOD * rows + "José,2023-01-01,x\n").encode(encoding))
+    assert refuse(tmp_path, path, words).startswith(str(path))
+
+
+@pytest.mark.parametrize("customer", ["Ann@shop.example", "mailto:ann%40shop.example.org"])
+def test_an_address_as_customer_id_is_refused_before_it_reaches_the_log(tmp_path, customer):
+    path = text(tmp_path, HEADER + GOOD * 3 + f"{customer},2023-01-01,x\n")
+    words = r"'customer' holds e-mail addresses in 1 rows, first at data row 4.*\{email: customer\}"
+    assert "nn@" not in refuse(tmp_path, path, words)
+
+
+def test_an_id_with_an_at_sign_that_is_no_address_is_kept(tmp_path):
+    path = text(tmp_path, HEADER + "ann@crm,2023-01-01,x\n")
+    prepare(data_config(path), tmp_path / "processed", progress=False)
+    log = tmp_path / "processed/small/events"
+    kept = pd.concat(pd.read_parquet(f, partitioning=None) for f in log.glob("*/*.parquet"))
+    assert kept["customer_id"].tolist() == ["ann@crm"]
+
+
+def test_a_number_that_float32_cannot_hold_is_set_aside(tmp_path):
+    cells = ["3e38", "-3e38", "3.5e38", "-1e39", "inf"]
+    path = text(tmp_path, "customer,at,event,n\n" + "".join(f"a,2023-01-01,x,{n}\n" for n in cells))
+    config = data_config(path, numeric=["n"], max_quarantined_share=1)
+    prepared = prepare(config, tmp_path / "processed", progress=False)
+    assert read_manifest(prepared)["rows"]["quarantined"] == {"bad 'n'": 3}
+    assert np.isfinite(np.load(prepared / "store/numeric.npy")).all()
+
+
+def test_wildcards_in_folders_and_names_open_no_other_file(tmp_path):
+    place = tmp_path / "a[b]*"
+    for folder in (place, tmp_path / "ab"):
+        folder.mkdir()
+    text(place, HEADER + GOOD * 9, "events2.csv")
+    path = text(place, HEADER + GOOD, "events*.csv")
+    decoy = prepare(data_config(text(tmp_path / "ab", HEADER + GOOD * 5)), tmp_path / "ab/out",
+                    progress=False)  # fmt: skip
+    prepared = prepare(data_config(path), place / "out", progress=False)
+    assert read_manifest(decoy)["events"] == 5
+    assert read_manifest(prepared)["events"] == 1
+    parquet(place)
+    prepared = prepare(data_config(place / "e.parquet"), place / "out", progress=False)
+    assert read_manifest(prepared)["events"] == 2
+
+
+def test_a_folder_that_the_engine_would_misread_is_refused(tmp_path):
+    path = text(tmp_path, HEADER + GOOD)
+    with pytest.raises(ConfigError, match=r"path holds '\?'. Choose another place"):
+        prepare(data_config(path), tmp_path / "why?", progress=False)
 
 
 def test_a_csv_that_is_not_gzip_is_called_so(tmp_path):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from seqjourney.config import parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.consent import (
+    FILE,
     ConsentPolicy,
     allowed_snapshots,
     check_purpose,
@@ -29,7 +30,6 @@ from seqjourney.events.consent import (
     read_statements,
     statements,
     timeline,
-    write_statements,
 )
 
 DAY = pd.Timestamp("2024-01-01", tz="UTC")
@@ -362,7 +362,7 @@ def test_a_withdrawal_known_only_later_bars_training_but_not_the_scoring_of_then
 
 def test_a_frame_of_snapshots_keeps_its_order_and_says_who_was_left_out_and_why(engine, tmp_path):
     rows = [row(0, "granted"), row(0, "denied", customer_id="c2")]
-    write_statements(statements(table_of(engine, rows), ANALYTICS), tmp_path)
+    statements(table_of(engine, rows), ANALYTICS).to_parquet(tmp_path / FILE)
     snapshots = pd.DataFrame(
         {
             "customer_id": ["c3", "c2", "c1", "c1", "c2"],
@@ -383,7 +383,7 @@ def test_a_frame_of_snapshots_keeps_its_order_and_says_who_was_left_out_and_why(
 def test_statements_survive_the_disk_and_are_described(engine, tmp_path):
     rows = [row(0, "granted"), row(4, "denied", customer_id="c2")]
     said = statements(table_of(engine, rows), ANALYTICS)
-    write_statements(said, tmp_path)
+    said.to_parquet(tmp_path / FILE)
     read = read_statements(engine, tmp_path)
     keys = ["customer_id", "since"]
     left, right = (t.to_pandas().sort_values(keys, ignore_index=True) for t in (said, read))

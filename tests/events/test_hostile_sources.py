@@ -222,10 +222,10 @@ ABSURD_TIMES = {
     "2262-04-11T23:47:16Z": "timestamp in the future",
     "9999-12-31T23:59:59Z": "timestamp in the future",
     "294247-01-10T04:00:54Z": "timestamp in the future",
-    "infinity": "no timestamp",
-    "now": "no timestamp",
-    "2024-02-30T00:00:00Z": "no timestamp",
-    "99999999999999999999": "no timestamp",
+    "infinity": "unreadable timestamp",
+    "now": "unreadable timestamp",
+    "2024-02-30T00:00:00Z": "unreadable timestamp",
+    "99999999999999999999": "unreadable timestamp",
 }
 UNREADABLE_AMOUNTS = (1e308, -1e308, "NaN", "Infinity", "-inf", "1e999", "12,50", "0x10", "9" * 400)
 AMOUNTS = {"negative": -1e12, "huge": 1e12, "tiny": 1e-320, "zero": 0, "text": " 12.50 "}

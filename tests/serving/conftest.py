@@ -12,6 +12,7 @@ import torch
 
 from seqjourney.commands.train import train
 from seqjourney.config import Config
+from seqjourney.sequences.task_data import TaskData
 
 MODELS: dict[str, dict[str, Any]] = {
     "gru": {"width": 16, "context": 32, "members": 2},
@@ -55,6 +56,44 @@ def frame(small_log: Any) -> pd.DataFrame:
     """The raw log under the names that a scorer asks for."""
     names = {"customer": "customer_id", "at": "timestamp", "known": "known_at", "id": "event_id"}
     return small_log.raw.rename(columns={**names, "amount": "value"})
+
+
+@pytest.fixture(scope="session")
+def real_log(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
+    """Sequences as they come: Online Retail where it is, else the simulated shop."""
+    import os
+
+    from seqjourney.commands.prepare import prepare
+    from seqjourney.config import DataConfig, TaskConfig, parse
+    from seqjourney.events.engine import connect
+    from seqjourney.sequences.cutting import load_task_data
+
+    folder = tmp_path_factory.mktemp("real")
+    place = Path(os.environ.get("SEQJOURNEY_DATA", "/nowhere")) / "online_retail"
+    if place.is_dir():
+        data = {"source": "online_retail", "value": "value", "categorical": ["country"]}
+        data |= {"path": str(place), "numeric": ["lines", "quantity"]}
+        cutoffs = {"train": ["2011-06-01"], "validation": ["2011-08-01"], "test": ["2011-11-09"]}
+        target = "purchase"
+    else:
+        from seqjourney.commands.simulate import simulate
+
+        simulate(folder / "raw", customers=300, months=12)
+        data = {"path": str(folder / "raw/events.parquet"), "customer": "customer_id"}
+        data |= {"timestamp": "timestamp", "event": "event", "categorical": ["country"]}
+        data |= {"value": "value", "numeric": ["waiting_hours"], "channel": "channel"}
+        cutoffs = {"train": ["2023-06-01"], "validation": ["2023-08-01"], "test": ["2023-11-01"]}
+        target = "order_completed"
+    config = parse(DataConfig, {"name": "real", "threads": 2, **data}, "data")
+    task = parse(
+        TaskConfig,
+        {"name": "buys", "kind": "occurrence", "target": [target], "horizon": "30d"}
+        | {"cutoffs": cutoffs},
+        "task",
+    )
+    prepared = prepare(config, folder / "processed", progress=False)
+    with connect(folder) as backend:
+        return load_task_data(backend, prepared, task)
 
 
 @pytest.fixture(autouse=True)

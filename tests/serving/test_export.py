@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from seqjourney.commands.export import export
-from seqjourney.commands.prepare import prepare
 from seqjourney.config import parse
 from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
@@ -33,41 +32,6 @@ def run(request: pytest.FixtureRequest, run_of: RunOf) -> Path:
 @pytest.fixture(scope="session")
 def file(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(run, tmp_path_factory.mktemp("exported") / "model.pt")
-
-
-@pytest.fixture(scope="session")
-def real_log(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
-    """Sequences as they come: Online Retail where it is, else the simulated shop."""
-    import os
-
-    from seqjourney.config import DataConfig, TaskConfig
-
-    folder = tmp_path_factory.mktemp("real")
-    place = Path(os.environ.get("SEQJOURNEY_DATA", "/nowhere")) / "online_retail"
-    if place.is_dir():
-        data = {"source": "online_retail", "value": "value", "categorical": ["country"]}
-        data |= {"path": str(place), "numeric": ["lines", "quantity"]}
-        cutoffs = {"train": ["2011-06-01"], "validation": ["2011-08-01"], "test": ["2011-11-09"]}
-        target = "purchase"
-    else:
-        from seqjourney.commands.simulate import simulate
-
-        simulate(folder / "raw", customers=300, months=12)
-        data = {"path": str(folder / "raw/events.parquet"), "customer": "customer_id"}
-        data |= {"timestamp": "timestamp", "event": "event", "categorical": ["country"]}
-        data |= {"value": "value", "numeric": ["waiting_hours"], "channel": "channel"}
-        cutoffs = {"train": ["2023-06-01"], "validation": ["2023-08-01"], "test": ["2023-11-01"]}
-        target = "order_completed"
-    config = parse(DataConfig, {"name": "real", "threads": 2, **data}, "data")
-    task = parse(
-        TaskConfig,
-        {"name": "buys", "kind": "occurrence", "target": [target], "horizon": "30d"}
-        | {"cutoffs": cutoffs},
-        "task",
-    )
-    prepared = prepare(config, folder / "processed", progress=False)
-    with connect(folder) as backend:
-        return load_task_data(backend, prepared, task)
 
 
 def batch_of(data: TaskData, context: int, size: int) -> Batch:

@@ -50,6 +50,7 @@ def evaluate(
     from seqjourney.evaluation.predictions import join_runs, read_predictions
     from seqjourney.evaluation.report import write_report
     from seqjourney.evaluation.results import task_results
+    from seqjourney.evaluation.trials import limit_of
 
     if replicates < 2:
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
@@ -69,6 +70,7 @@ def evaluate(
                     "model": str(frame["model"].iloc[0]),
                     "run": str(frame["run"].iloc[0]),
                     "predictions": predictions_digest(path),
+                    **({"limited": limit} if (limit := limit_of(path)) else {}),
                 }
                 for path, frame in zip(paths, frames, strict=True)
             ],
@@ -111,8 +113,12 @@ def predictions_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def find_runs(folder: Path) -> list[Path]:
+def find_runs(folder: Path, training: str = "python scripts/train.py -m model=gru") -> list[Path]:
     """Return the finished runs of an experiment, by name.
+
+    Args:
+        folder: of the experiment.
+        training: the command that makes such runs, for the message when there are none.
 
     Raises:
         DataError: there is none.
@@ -120,10 +126,7 @@ def find_runs(folder: Path) -> list[Path]:
     runs = [path.parent for path in sorted(folder.glob("*/predictions.parquet"))]
     runs = [run for run in runs if run.suffix not in (".partial", ".old")]
     if not runs:
-        raise DataError(
-            f"{folder} holds no finished run. Train some first: "
-            f"python scripts/train.py -m experiment={folder.name} model=recency,lightgbm,gru"
-        )
+        raise DataError(f"{folder} holds no finished run. Train some first: {training}")
     return runs
 
 
@@ -182,6 +185,7 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
     from rich.table import Table
 
     from seqjourney.evaluation.report import interval, shown
+    from seqjourney.evaluation.trials import caution, trials
 
     console = Console()
     columns = (("average_precision", "AP", "number"), ("roc_auc", "AUC", "number"),
@@ -207,4 +211,6 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
             f"{shown(results['base_rate'])}); in brackets 95 % intervals",
             highlight=False,
         )
+        if limited := caution(list(trials(metrics["data"]["runs"], results["runs"]))):
+            console.print(escape(limited), style="bold", highlight=False)
     console.print(f"Report: {escape(str(html))}", highlight=False, soft_wrap=True)

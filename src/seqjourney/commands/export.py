@@ -1,11 +1,11 @@
-"""`export`: a trained network → TorchScript with tokenizer, calibrator and model card inside."""
+"""`export`: a trained network → one file, with tokenizer, calibrator and model card inside."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from seqjourney.cli import say, shown
-from seqjourney.config import Config, parse
+from seqjourney.config import Config, nearest, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
@@ -13,18 +13,19 @@ from seqjourney.files import read_json
 _PARITY_SEQUENCES = 256
 
 
-def export(run: Path, output: Path | None = None) -> Path:
+def export(run: Path, output: Path | None = None, kind: str = "torchscript") -> Path:
     """Export the network of a run directory.
 
     Args:
         run: a run of a GRU or transformer.
-        output: the file to write; None means `model.torchscript.pt` inside the run.
+        output: the file to write; None means `backends.FILES` of the kind, inside the run.
+        kind: torchscript, onnx or torch_export.
 
     Returns:
         The file's path.
 
     Raises:
-        ConfigError: the run is a baseline.
+        ConfigError: the run is a baseline, or the kind is unknown or cannot hold this network.
         DataError: the run or its prepared data is missing or damaged, or parity fails.
     """
     import tempfile
@@ -32,9 +33,18 @@ def export(run: Path, output: Path | None = None) -> Path:
     from seqjourney.events.engine import connect
     from seqjourney.models.network import NetworkPredictor
     from seqjourney.sequences.cutting import load_task_data
-    from seqjourney.serving.export import FILE, export_network, model_card
+    from seqjourney.serving.backends import FILES, FORMATS, format_of
+    from seqjourney.serving.export import export_network, model_card
     from seqjourney.serving.tokens import READING
 
+    chosen = next((known for known in FORMATS if known == kind), None)
+    if chosen is None:
+        raise ConfigError(f"format={kind}: choose {', '.join(FORMATS)}.{nearest(kind, FORMATS)}")
+    if output is not None and format_of(output) != chosen:
+        raise ConfigError(
+            f"output={output}: the name says how to read the file. End it in "
+            f"{Path(FILES[chosen]).suffix} for format={chosen}."
+        )
     if not (run / "run.json").exists():
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
     require_current(run)
@@ -42,14 +52,15 @@ def export(run: Path, output: Path | None = None) -> Path:
     config = parse(Config, about_run["config"], str(run / "run.json"))
     if about_run["kind"] not in ("gru", "transformer"):
         raise ConfigError(
-            f"{run} is a {about_run['kind']}; only networks (gru, transformer) export to "
-            "TorchScript. seqjourney.load scores with any run directory."
+            f"{run} is a {about_run['kind']}; only networks (gru, transformer) export. "
+            "seqjourney.load scores with any run directory."
         )
     network = NetworkPredictor.load(run)
     assert network.tokenizer is not None
     about = {
         "format": 1,
         "name": config.name,
+        "data": config.data.name,
         "model": config.model.name,
         "context": network.config.context,
         "calibrator": about_run["calibrator"],
@@ -59,15 +70,17 @@ def export(run: Path, output: Path | None = None) -> Path:
         "data_fingerprint": about_run["data_fingerprint"],
         "revision": about_run["revision"],
     }
-    card = model_card(config, about, about_run, task, _test_metrics(run, config), network.tokenizer)
-    file = output or run / FILE
+    card = model_card(
+        config, about, about_run, task, metrics_of_test(run, config), network.tokenizer
+    )
+    file = output or run / FILES[chosen]
     with (
         tempfile.TemporaryDirectory(prefix="seqjourney-") as scratch,
         connect(Path(scratch)) as backend,
     ):
         data = load_task_data(backend, config.prepared, config.task)
         batch = network.first_batch(data.of("validation"), _PARITY_SEQUENCES)
-    difference = export_network(network, about, card, batch, file)
+    difference = export_network(network, about, card, batch, file, chosen)
     say(
         f"Exported {config.model.name}: differs from the trained model by {difference:.1e} on "
         f"{len(batch.rows)} real sequences",
@@ -76,7 +89,7 @@ def export(run: Path, output: Path | None = None) -> Path:
     return file
 
 
-def _test_metrics(run: Path, config: Config) -> dict | None:
+def metrics_of_test(run: Path, config: Config) -> dict | None:
     """Take the test metrics from the experiment's report, if it measured these very predictions."""
     from seqjourney.commands.evaluate import predictions_digest
 

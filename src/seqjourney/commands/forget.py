@@ -98,12 +98,14 @@ def forget(config: ForgetConfig, *, progress: bool = True) -> Entry:
         suppression = read_suppression(prepared, secret)
         ledger = Ledger(config.outputs)
         customer: Customer | None
+        earlier = None
         try:
             customer = _find(config, prepared, secret)
         except DataError:
             entry = _earlier(config, secret, suppression, ledger)
             if entry is None:
                 raise
+            earlier = entry.finished
             # Erased from the prepared data already; what a killed command left undone is done now.
             customer = _erased_customer(config, secret, entry)
         else:
@@ -119,7 +121,7 @@ def forget(config: ForgetConfig, *, progress: bool = True) -> Entry:
                 erase_outputs(config.outputs, customer, data, ledger, entry)
         remove_leftovers(prepared)
         _close(ledger, entry)
-    _report(config, entry)
+    _report(config, entry, earlier)
     return entry
 
 
@@ -192,13 +194,16 @@ def _close(ledger: Ledger, entry: Entry) -> None:
         )
 
 
-def _report(config: ForgetConfig, entry: Entry) -> None:
+def _report(config: ForgetConfig, entry: Entry, earlier: datetime | None) -> None:
+    """Say what was erased; `earlier` is when, if it was not now."""
     groups: dict[str, list[int]] = {}
     for name, counts in entry.erased.items():
         group = groups.setdefault(_kind(name), [0, 0])
         group[0] += counts["rows"]
         group[1] += counts["mentions"]
     rows = [(k, f"{r:,}", f"{m:,}") for k, (r, m) in sorted(groups.items()) if r or m]
+    if earlier is not None:
+        say(f"This customer was already erased, on {earlier:%Y-%m-%d}.")
     say(f"Erased from {entry.data} (request {entry.request}):")
     table({"": "left", "rows": "right", "mentions": "right"}, rows)
     if entry.runs:
@@ -207,6 +212,8 @@ def _report(config: ForgetConfig, entry: Entry) -> None:
             "(seqjourney.load refuses them after that):",
             *(f"  {shown(config.outputs / run)}" for run in entry.runs),
         )
+    else:
+        say("No model was trained on this customer: none has to be trained again.")
     say(
         f"Ledger: {shown(config.outputs / LEDGER)}",
         "Reports were made with this customer in them; scripts/evaluate.py writes them anew.",

@@ -4,7 +4,8 @@ Only files that name the customer are written again, the others are linked. The 
 snapshots are made from the new log, so that none of their dictionaries or scales remembers the
 customer. The manifest's fingerprint changes: an interrupted training cannot go on with a
 checkpoint that saw the customer. Its `first` and `last` stay: they say which time the data covers,
-and cutoffs derived from them must not move.
+and cutoffs derived from them must not move. What it said of names (`taxonomy`) goes: it was counted
+over raw rows, which are not here.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from seqjourney.events import consent
 from seqjourney.events.customers import IDENTIFIERS, Customer
 from seqjourney.events.engine import connect
 from seqjourney.events.erasure import can_erase, erase_from
+from seqjourney.events.identity.suspects import by_size
 from seqjourney.events.log import digest, event_log_files, read_manifest
 from seqjourney.events.suppression import FILE as SUPPRESSION
 from seqjourney.events.suppression import Suppression, write_suppression
@@ -73,7 +75,7 @@ def prepare_without(
             else:
                 _link(file, target)
         _write_store(prepared, folder, data, counts)
-        _update_manifest(folder, data, manifest, counts, request)
+        _update_manifest(prepared, folder, data, manifest, counts, request)
         _cut_tasks(prepared, folder, data, counts)
         write_suppression(suppression, folder)
         keep(counts)
@@ -100,7 +102,12 @@ def _write_store(prepared: Path, folder: Path, data: DataConfig, counts: Counts)
 
 
 def _update_manifest(
-    folder: Path, data: DataConfig, manifest: dict[str, Any], counts: Counts, request: str
+    prepared: Path,
+    folder: Path,
+    data: DataConfig,
+    manifest: dict[str, Any],
+    counts: Counts,
+    request: str,
 ) -> None:
     """Account for the rows that went, and give the log a fingerprint of its own."""
     bad_rows_went = counts.get(str(_QUARANTINE), {"rows": 0})["rows"] > 0
@@ -120,14 +127,13 @@ def _update_manifest(
         }
     if "identity" in manifest:
         changed["identity"] = {**manifest["identity"], **_identity(manifest, folder, counts)}
-        report = folder / "identity" / "report.json"
-        if report.exists():
-            write_json(report, {**read_json(report), **changed["identity"]})
+        _update_report(prepared, folder, changed["identity"])
     if "consent" in manifest:
         with connect(folder, memory_limit=data.memory_limit, threads=data.threads) as backend:
             said = consent.read_statements(backend, folder)
             changed["consent"] = consent.describe_consent(said, data.consent, folder)
-    write_json(folder / "manifest.json", {**manifest, **changed})
+    kept = {key: value for key, value in manifest.items() if key != "taxonomy"}
+    write_json(folder / "manifest.json", {**kept, **changed})
 
 
 def _account(
@@ -169,6 +175,28 @@ def _identity(manifest: dict[str, Any], folder: Path, counts: Counts) -> dict[st
         rules = Counter(pq.read_table(refused, columns=["rule"])["rule"].to_pylist())
         left["refused"] = dict(sorted(rules.items()))
     return left
+
+
+def _update_report(prepared: Path, folder: Path, identity: dict[str, Any]) -> None:
+    """Correct `identity/report.json`: the summary, the suspects, and the customers by size."""
+    path = folder / "identity" / "report.json"
+    if not path.exists():
+        return
+    report = {**read_json(path), **identity}
+    if report.get("suspects"):
+        gone = Counter(_reasons(prepared)) - Counter(_reasons(folder))
+        left = {reason: n - gone[reason] for reason, n in report["suspects"].items()}
+        report["suspects"] = {reason: n for reason, n in left.items() if n > 0}
+    if "identifiers_per_customer" in report:
+        whose = pq.read_table(folder / IDENTIFIERS, columns=["customer_id"])["customer_id"]
+        report["identifiers_per_customer"] = by_size(whose.value_counts().field("counts"))
+    write_json(path, report)
+
+
+def _reasons(folder: Path) -> list[str]:
+    """Read why each suspect listed in a prepared folder is one."""
+    file = folder / "identity" / "suspects.parquet"
+    return pq.read_table(file, columns=["reason"])["reason"].to_pylist()
 
 
 def _events_by_source(folder: Path) -> Counter[str]:

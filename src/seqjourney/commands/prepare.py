@@ -8,11 +8,18 @@ from typing import Any
 
 from seqjourney.cli import say, shown, table
 from seqjourney.config import DataConfig, TaskConfig
+from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import event_log_files, write_event_log
 from seqjourney.files import locked, replacing_folder
 from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.store import write_store
+
+_SIMULATED = {
+    "data/raw/demo": "python scripts/simulate.py",
+    "data/raw/company": "python scripts/simulate.py company=true",
+}
+"""Folders of raw data that we make ourselves -> how."""
 
 
 def prepare(
@@ -21,7 +28,7 @@ def prepare(
     tasks: Sequence[TaskConfig] = (),
     *,
     progress: bool = True,
-    following: str = "data=table data.name=... task.target=[...]",
+    following: str = "data=table data.name=... 'task.target=[...]'",
 ) -> Path:
     """Prepare a data set; the old one stays until the new one is whole.
 
@@ -42,6 +49,7 @@ def prepare(
     """
     from rich.console import Console
 
+    _require_simulated(data)
     prepared = processed / data.name
     status = Console(stderr=True, quiet=not progress).status
     with locked(prepared, "prepare"), replacing_folder(prepared) as folder:
@@ -70,6 +78,14 @@ def prepare(
         f"Next: python scripts/train.py -m {following} model=recency,logistic,lightgbm,gru",
     )
     return prepared
+
+
+def _require_simulated(data: DataConfig) -> None:
+    """Say how to make the raw data of the demo and the company where it is not there yet."""
+    for path in (data.path, *(source.path for source in data.sources)):
+        for folder, command in _SIMULATED.items():
+            if path is not None and path.startswith(f"{folder}/") and not Path(folder).exists():
+                raise DataError(f"{folder} is not there yet; make it with: {command}")
 
 
 def _report(manifest: dict[str, Any]) -> None:

@@ -27,7 +27,9 @@ def parse(schema: type[Model], values: Mapping[str, Any], where: str) -> Model:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(schema, detail) for detail in error.errors()]
+        # What is missing comes last: a misspelt key above it may be the one that is meant.
+        details = sorted(error.errors(), key=lambda detail: detail["type"] == "missing")
+        lines = [_explain(schema, detail) for detail in details]
         raise ConfigError(f"{where}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
@@ -40,6 +42,8 @@ def _explain(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
         return f"unknown key '{key}'.{nearest(path[-1], siblings(schema, path))}"
     if detail["type"] == "missing":
         return f"'{key}' is required"
+    if detail["type"] in ("tuple_type", "list_type") and isinstance(detail["input"], str):
+        return f"{key}: a list is needed; on a command line in quotes: '{key}=[{detail['input']}]'"
     message = detail["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(detail["input"], Mapping) else f" (got {detail['input']!r})"
     return f"{key + ': ' if key else ''}{message}{shown}"

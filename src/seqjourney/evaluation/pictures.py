@@ -26,10 +26,12 @@ from matplotlib.ticker import PercentFormatter
 from seqjourney.evaluation.ranking import Curve
 
 # Okabe & Ito (2008), dark ones first: they differ for colour-blind readers. Beside colour each
-# model has its own dash pattern, which a black-and-white print keeps.
+# model has its own dash pattern, which a black-and-white print keeps; thin grey lines that models
+# are held against are solid.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 INK, FAINT, GRID = "#222222", "#6b6b6b", "#e3e3e3"
+_REFERENCE: Any = {"color": "#8c8c8c", "linewidth": 0.9}
 HALF_WIDTH, FULL_WIDTH = 5.1, 9.4  # inches; the page scales them to its columns
 MAX_PANELS = 6
 BINS = 15
@@ -57,7 +59,6 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.handlelength": 3.2,
     "lines.linewidth": 1.8,
-    "axes.unicode_minus": False,
 }
 
 
@@ -86,7 +87,7 @@ def precision_recall(curves: Mapping[str, Curve], base_rate: float, prefix: str)
             found, flagged = curve.found_steps[0], curve.flagged_steps[0]
             step = np.searchsorted(found, recall * found[-1] * (1 - 1e-12))
             axes.plot(recall, found[step] / flagged[step], label=name, **model_style(position))
-        axes.axhline(base_rate, color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)))
+        axes.axhline(base_rate, **_REFERENCE)
         axes.annotate(f"base rate {100 * base_rate:.1f} %", (0.01, base_rate), (0, -3), color=FAINT,
                       textcoords="offset points", va="top", fontsize=8.5)  # fmt: skip
         axes.set(xlim=(0, 1.005), ylim=(0, 1.02), xlabel="Recall: share of positives found",
@@ -100,11 +101,11 @@ def gain(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
     """How many of the positives are reached by contacting the top of the list?"""
     with _drawing():
         figure, axes = _single(HALF_WIDTH, 4.0)
-        axes.plot([0, base_rate, 1], [0, 1, 1], color="#bdbdbd", linewidth=1.1)
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)))
+        axes.plot([0, base_rate, 1], [0, 1, 1], **_REFERENCE)
+        axes.plot([0, 1], [0, 1], **_REFERENCE)
         axes.annotate("perfect", (base_rate, 1), (4, -3), color=FAINT, fontsize=8.5,
                       textcoords="offset points", va="top")  # fmt: skip
-        axes.annotate("random order", (0.72, 0.70), (4, -3), color=FAINT, fontsize=8.5,
+        axes.annotate("random order", (0.5, 0.5), (12, -14), color=FAINT, fontsize=8.5,
                       textcoords="offset points", va="top")  # fmt: skip
         share = np.linspace(0, 1, 101)
         for position, (name, curve) in enumerate(curves.items()):
@@ -129,7 +130,7 @@ def calibration(
         for position, (axes, (name, bins)) in enumerate(zip(panels, binned.items(), strict=True)):
             style = model_style(position)
             promised, observed, low, high = bins.T
-            axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)))
+            axes.plot([0, 1], [0, 1], **_REFERENCE)
             axes.vlines(promised, low, high, color=style["color"], linewidth=1.3, alpha=0.75)
             axes.plot(promised, observed, "o", color=style["color"], markersize=4.2)
             axes.set(xlim=(0, top), ylim=(0, top), title=_short(name))
@@ -141,23 +142,29 @@ def calibration(
 def score_distribution(
     label: np.ndarray, weight: np.ndarray, probabilities: Mapping[str, np.ndarray], prefix: str
 ) -> str:
-    """Does the model tell the two groups apart? Probabilities by what happened afterwards."""
+    """Does the model tell the two groups apart? Probabilities by what happened afterwards.
+
+    All panels have the same axes: a taller bar is a larger share wherever it stands.
+    """
     with _drawing():
         shown = dict(_first(probabilities))
         top = min(1.0, 1.04 * max(float(p.max()) for p in shown.values()))
         edges = np.linspace(0, top, 26)
         figure, panels = _panels(len(shown))
+        highest = 0.0
         for axes, (name, p) in zip(panels, shown.items(), strict=True):
             for value, colour, alpha in ((0, "#56B4E9", 0.55), (1, "#D55E00", 0.0)):
                 rows = (label == value) & (weight > 0)
                 share = np.histogram(p[rows], edges, weights=weight[rows])[0] / weight[rows].sum()
+                highest = max(highest, float(share.max()))
                 axes.stairs(share, edges, color=colour, linewidth=1.6 if value else 0.8,
                             fill=not value, alpha=alpha or None,
                             label="did not happen" if not value else "happened")  # fmt: skip
-            axes.set(xlim=(0, top), ylim=(0, None), title=_short(name))
+            axes.set(xlim=(0, top), title=_short(name))
+        for axes in panels:
+            axes.set_ylim(0, 1.04 * highest)
             _percent(axes.xaxis, axes.yaxis)
-        panels[0].legend(loc="upper right", fontsize=8.5, handlelength=1.6, title="Outcome",
-                         title_fontsize=8.5, alignment="left")  # fmt: skip
+        _legend_below(panels[0], 2)
         _share_labels(panels, "Probability given", "Share of the group")
         return _svg(figure, prefix, "Distribution of probabilities by outcome")
 
@@ -179,7 +186,7 @@ def forest(
                 axes.annotate(f"{value:.3f}", (high, row), (7, 0), textcoords="offset points",
                               va="center", fontsize=9)  # fmt: skip
             axes.plot(value, row, "o", color=colour, markersize=7)
-        axes.axvline(base_rate, color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)))
+        axes.axvline(base_rate, **_REFERENCE)
         axes.annotate("random order", (base_rate, -0.62), (4, 0), color=FAINT, va="center",
                       textcoords="offset points", fontsize=8.5)  # fmt: skip
         axes.set_yticks(range(len(names)), [_short(name, 34) for name in names])

@@ -1,41 +1,35 @@
 """Write metrics.json, report.md and report.html: all three, or none.
 
-`build` gathers what the templates need, `write_report` renders and puts the files in place. The
-HTML is one file without a single reference to the network. Names of models, slices and tasks come
-from user data: the HTML escapes everything but our own pictures, the Markdown has `cell`.
+`build` gathers what the templates need, `write_report` renders and puts the files in place.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seqjourney.evaluation import pictures
 from seqjourney.evaluation.bootstrap import LEVEL
 from seqjourney.evaluation.metrics import HEADLINE, METRICS
 from seqjourney.evaluation.predictions import TaskPredictions
-from seqjourney.evaluation.ranking import accumulate, rank, tiebreak
+from seqjourney.evaluation.ranking import DEPTHS_PERCENT, accumulate, rank, tiebreak
 from seqjourney.evaluation.results import MIN_OUTCOMES
+from seqjourney.evaluation.trials import caution, trials
 from seqjourney.evaluation.verdict import not_clearly_worse, verdict
-from seqjourney.files import explaining_full_disk
+from seqjourney.page import NO_BREAK, decimal, render, write_together
 
-FILES = ("metrics.json", "report.md", "report.html")
 # The first table: what a decision needs; the rest is in the second.
 MAIN_COLUMNS = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "ece")
 ALL_PAIRS_MODELS = 5  # ten pairs; more would be a wall of numbers
 COMPARED_IN_REPORT = ("average_precision", "roc_auc", "lift_at_10")
-NO_BREAK = "\u00a0"  # keeps a number and its unit on one line
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!])")
+_PLACES = {"number": 3, "percent": 1, "factor": 2}
+_UNITS = {"number": "", "percent": f"{NO_BREAK}%", "factor": f"{NO_BREAK}×"}
 
 
 def write_report(
@@ -44,29 +38,17 @@ def write_report(
     predictions: Sequence[TaskPredictions],
     descriptions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Path]:
-    """Render the three files beside the folder, then move them in; returns name -> path.
+    """Render the three files, then write them; returns name -> path.
 
-    A failure while rendering leaves an older report as it was.
+    A failure leaves an older report as it was.
     """
-    report_dir = Path(report_dir)
-    report_dir.mkdir(parents=True, exist_ok=True)
-    fresh = report_dir / f".new-{uuid.uuid4().hex[:8]}"
-    fresh.mkdir()
-    try:
-        page = build(metrics, predictions, descriptions or {})
-        contents = {
-            "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False),
-            "report.md": _environment("md").get_template("report.md.j2").render(page),
-            "report.html": _environment("html").get_template("report.html.j2").render(page),
-        }
-        with explaining_full_disk(report_dir):
-            for name in FILES:
-                (fresh / name).write_text(contents[name].rstrip() + "\n", encoding="utf-8")
-        for name in FILES:
-            (fresh / name).replace(report_dir / name)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return {name: report_dir / name for name in FILES}
+    page = build(metrics, predictions, descriptions or {})
+    contents = {
+        "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False),
+        "report.md": _render("report.md.j2", page),
+        "report.html": _render("report.html.j2", page),
+    }
+    return write_together(Path(report_dir), contents)
 
 
 def build(
@@ -92,6 +74,13 @@ def build(
                 "results": results,
                 "verdict": verdict(results),
                 "not_clearly_worse": not_clearly_worse(results),
+                "trials": (limited := trials(metrics["data"]["runs"], results["runs"])),
+                "caution": caution(list(limited)),
+                "depths": {
+                    f"{name}_at_{depth}": max(1, round(depth * results["n"] / 100))
+                    for name in ("precision", "recall", "lift")
+                    for depth in DEPTHS_PERCENT
+                },
                 "about": dict.fromkeys(("description", "horizon", "eligibility"), "")
                 | dict(descriptions.get(name, {})),
                 "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
@@ -145,49 +134,40 @@ def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _environment(kind: str) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("seqjourney.evaluation", "templates"),
-        autoescape=kind == "html",
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def _render(template: str, page: Mapping[str, Any]) -> str:
+    return render(
+        "seqjourney.evaluation",
+        template,
+        page,
+        shown=shown,
+        interval=interval,
+        signed=signed,
+        day=day,
+        words=words,
     )
-    environment.filters |= {
-        "shown": shown,
-        "interval": interval,
-        "signed": signed,
-        "day": day,
-        "cell": cell,
-        "words": words,
-        "count": lambda number: f"{number:,}",
-    }
-    return environment
 
 
 def shown(value: float | None, kind: str = "number") -> str:
     """Print a value as a number, a percentage or a factor; a dash where there is none."""
-    if value is None:
-        return "–"
-    if kind == "percent":
-        return f"{100 * value:.1f}{NO_BREAK}%"
-    return f"{value:.2f}{NO_BREAK}×" if kind == "factor" else f"{value:.3f}"
+    return "–" if value is None else _bare(value, kind) + _UNITS[kind]
 
 
 def interval(entry: Mapping[str, float | None], kind: str = "number") -> str:
-    """Print the two ends of an interval."""
+    """Print the two ends of an interval; beside a minus a dash would be misread."""
     low, high = entry["low"], entry["high"]
     if low is None or high is None:
         return ""
-    if kind == "percent":
-        return f"{100 * low:.1f} – {100 * high:.1f}"
-    return f"{low:.2f} – {high:.2f}" if kind == "factor" else f"{low:.3f} – {high:.3f}"
+    ends = [_bare(low, kind), _bare(high, kind)]
+    return (" to " if "−" in "".join(ends) else " – ").join(ends)
+
+
+def _bare(value: float, kind: str) -> str:
+    return decimal(100 * value if kind == "percent" else value, _PLACES[kind])
 
 
 def signed(value: float | None) -> str:
-    """Print a difference with its sign, a true minus, so that a line never breaks after it."""
-    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+    """Print a difference with its sign."""
+    return "–" if value is None else decimal(value, sign="+")
 
 
 def day(iso: str) -> str:
@@ -200,8 +180,3 @@ def day(iso: str) -> str:
 def words(name: str) -> str:
     """Turn a key such as `company_only` into words."""
     return name.replace("_", " ")
-
-
-def cell(text: object) -> str:
-    """Escape user text for Markdown, where a pipe would end a table cell."""
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(str(text).split()))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqjourney.evaluation.metrics import HEADLINE, METRICS
+from seqjourney.page import NO_BREAK, decimal
 
 # The predictions contract has no column for a model's family, so its name has to say it.
 NEURAL_WORDS = frozenset(
@@ -88,7 +89,8 @@ def _excludes_zero(entry: Mapping[str, Any]) -> bool:
 
 def _with_interval(entry: Mapping[str, Any], key: str = "value") -> str:
     value, low, high = (
-        "" if entry[part] is None else f"{entry[part]:.3f}".replace("-", "−")
-        for part in (key, "low", "high")
+        "" if entry[part] is None else decimal(entry[part]) for part in (key, "low", "high")
     )
-    return f"{value} (95 % interval {low} to {high})".replace(" %", "\u00a0%") if low else value
+    return (
+        f"{value} (95 % interval {low} to {high})".replace(" %", f"{NO_BREAK}%") if low else value
+    )

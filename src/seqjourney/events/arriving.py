@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ibis
 import pandas as pd
@@ -21,9 +21,10 @@ from seqjourney.events import engine, hashing, money
 from seqjourney.events.channels import visits
 from seqjourney.events.cleaning import typed
 from seqjourney.events.identity.observed import without_blocked
-from seqjourney.events.rejects import Reject
+from seqjourney.events.rejects import OF_OTHERS, Reject
 from seqjourney.events.sources import Source, open_source
 from seqjourney.events.sources.commerce import refund_whole_orders
+from seqjourney.events.sources.shapes import wrong_kind
 
 _IDS = ("previous_id", "session_id", "group_id")
 NOBODY = "no identifier"
@@ -86,7 +87,13 @@ def arrive(
     rows = _settle(source.rows, source_config, config, key, rates)
     written = engine.materialise(backend, rows, file)
     assert written is not None  # it is not partitioned
-    rejects = tuple(source.rejected(backend))
+    stop = config.on_malformed == "stop"
+    found = []
+    for reject in source.rejected(backend):
+        if stop and not reject.sound:  # at the first, for a file may hold millions of them
+            _refuse(reject, source_config, source)
+        found.append(reject)
+    rejects = tuple(found)
     if any(reject.sound for reject in rejects):
         more, rejects = _read_again(backend, source_config, rejects, file)
         rows = _settle(more, source_config, config, key, rates)
@@ -94,19 +101,27 @@ def arrive(
         assert again is not None
         written = _stacked(written, again)
         source = replace(source, rows=_stacked(source.rows, more))
-    if rejects and config.on_malformed == "stop":
-        first = rejects[0]
-        raise DataError(
-            f"{first.file}, line {first.line}: {first.reason}. {len(rejects):,} lines of source "
-            f"'{label}' are no records. Mend them, or set data.on_malformed=quarantine to keep "
-            "them aside and go on."
-        )
+    if rejects and stop:
+        _refuse(rejects[0], source_config, source)
     if not rejects and not int(backend.execute(written.count())):
         raise DataError(f"{source_config.path} has no rows (source '{label}').")
     if "order_id" in source.rows.columns:
         written = refund_whole_orders(written)
         written = written.mutate(value=ibis.coalesce(written.value, -written.money_refund))
     return Arrived(label, source, written, rejects)
+
+
+def _refuse(reject: Reject, source_config: SourceConfig, source: Source) -> NoReturn:
+    """Stop because of a line that is no record, and say what to do."""
+    hint = wrong_kind(source_config.kind, source.files) if reject.reason == OF_OTHERS else ""
+    raise DataError(
+        f"{reject.file}, line {reject.line}: {reject.reason} (source '{source_config.label}'). "
+        + (
+            hint
+            or "Mend this line and others like it, or set data.on_malformed=quarantine to keep "
+            "them aside and go on."
+        )
+    )
 
 
 def _read_again(

@@ -22,7 +22,8 @@ UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 BUCKETS = "0123456789abcdef"
 CORE = ("customer_id", "event_id", "timestamp", "known_at", "event", "actor")
 OFFSET, NO_OFFSET = 1, 2  # bits of `clock`
-_LARGEST = 1e30  # of money: the store's float32 ends at 3e38, and nothing real comes near
+_LARGEST_FLOAT32 = 3.4028234e38  # the store's numbers are of this kind
+_LARGEST = 1e30  # of money: nothing real comes near
 _OFFSET = r"(?i)(z|utc|gmt|[+-]\d{2}(:?\d{2})?)\s*$"
 _NO_SECONDS = r"(?i)([t ]\d{1,2}:\d{2})\s*(z|[+-]\d{2}(?::?\d{2})?)$"
 _TIME_OF_DAY = r"\d{1,2}:\d{2}"
@@ -59,7 +60,9 @@ def typed(
     for field in ("timestamp", "known_at"):
         if field in rows.columns:
             values[field] = _moment(rows, field, reading)
-            if not rows[field].type().is_timestamp():
+            if f"unreadable_{field}" in rows.columns:  # the source has read it already
+                unreadable[field] = rows[f"unreadable_{field}"].notnull()
+            elif not rows[field].type().is_timestamp():
                 unreadable[field] = _given(rows[field]) & values[field].isnull()
     for field in ("customer_id", "event", "event_id", "channel", *config.categorical, *texts):
         if field in rows.columns:
@@ -69,7 +72,7 @@ def typed(
             values[field] = number = _number(rows, field, reading)
             given = _given(rows[field]) & number.isnull()
             money = field == "value" or field in numbers
-            absurd = number.abs() > _LARGEST if money else number.isinf()
+            absurd = number.abs() > (_LARGEST if money else _LARGEST_FLOAT32)
             unreadable[field] = absurd.fill_null(False) | given
             if rows[field].type().is_floating():
                 unreadable[field] = absurd

@@ -20,11 +20,12 @@ from seqjourney.config import DataConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events import engine, taxonomy
 from seqjourney.events.arriving import NOBODY, Arrived, arrive
-from seqjourney.events.channels import visits
+from seqjourney.events.channels import agents, visits
 from seqjourney.events.cleaning import CORE, actor_of, bucket_of, sensible, trimmed
 from seqjourney.events.identity import observed
 from seqjourney.events.identity.resolve import Resolution, resolve
 from seqjourney.events.money import COLUMNS, check_currencies, read_rates
+from seqjourney.events.sources.shapes import wrong_kind
 from seqjourney.events.staging import check_problems
 from seqjourney.events.suppression import Suppression, withhold_erased
 from seqjourney.files import read_arrow
@@ -135,11 +136,16 @@ def _check_problems(
     for source, one in zip(config.sources, arrived, strict=True):
         mine = counted[counted["source"] == one.label].set_index("problem")
         faults = mine[mine.index.notna() & (mine.index != NOBODY)][["rows", "first"]]
-        lines = pd.Series([reject.reason for reject in one.rejects], dtype=object).value_counts()
-        faults = pd.concat([faults, pd.DataFrame({"rows": lines, "first": 0})])
+        lines = pd.DataFrame([(r.reason, r.line - 1) for r in one.rejects], columns=["why", "line"])
+        lines = lines.groupby("why").agg(rows=("line", "size"), first=("line", "min"))
+        faults = pd.concat([faults, lines])
         total = int(mine["rows"].sum()) + len(one.rejects)
         by_size = faults.sort_values("rows", ascending=False)
-        check_problems(by_size, total, f"{source.path} (source '{one.label}')", config)
+        where = f"{source.path} (source '{one.label}')"
+        check_problems(backend, one.source, by_size, total, where, config, source.kind)
+        nobody = mine["rows"].get(NOBODY, 0)
+        if nobody == total and (hint := wrong_kind(source.kind, one.source.files)):
+            raise DataError(f"no row of {where} says whose it is. {hint}")
         usable[one.label] = total - int(faults["rows"].sum())
     return usable
 
@@ -169,7 +175,7 @@ def _without_agents(backend: Any, rows: Any) -> Any:
         return rows
     machines = machines.mutate(machine=True)
     wide = rows.left_join(machines, ["user_agent", "visiting"])
-    problem = ibis.coalesce(wide.problem, ibis.cases((wide.machine, "automated agent")))
+    problem = ibis.coalesce(wide.problem, ibis.cases((wide.machine, agents.PROBLEM)))
     return wide.select(*(c for c in rows.columns if c != "problem"), problem=problem)
 
 

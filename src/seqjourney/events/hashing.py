@@ -92,6 +92,12 @@ def hashed_id(text: Any, key: str) -> Any:
     return text.contains("@").ifelse(_hashed(text, key), text)
 
 
+def holds_email(text: Any) -> Any:
+    """Whether an e-mail address stands in text. Ibis text -> boolean."""
+    at = ibis.or_(*(text.contains(sign) for sign in _AT))
+    return at.ifelse(text.re_search(_EMAIL), False)
+
+
 def redacted(json: Any) -> Any:
     """Cut e-mail addresses and telephone numbers out of JSON text. Ibis text -> text."""
     # Most texts have neither, and looking for a letter is far cheaper than for a pattern.

@@ -5,13 +5,13 @@ table of those, and writes the rest as ordinary expressions. Each path leads to 
 written, an object or a list as JSON. Where a file holds typed columns (Parquet), a path of one key
 keeps its type, and deeper ones walk through structs, or through JSON in a text column.
 
-A line that is not a JSON object is no row of that table: `Records.rejected` returns such lines
+A line that is not a JSON object is no row of that table: `Records.rejected` yields such lines
 whole, with file, line number and reason, so that none is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,19 +46,16 @@ class Records:
     lines: Any | None = None
     """JSON Lines alone: every line, with its `file` and whether it is `empty` of those keys."""
 
-    def rejected(self, backend: Any) -> list[Reject]:
-        """Return the lines that are no records; none is in `rows`."""
+    def rejected(self, backend: Any) -> Iterator[Reject]:
+        """Yield the lines that are no records, one at a time; none is in `rows`."""
         if self.lines is None:
-            return []
+            return
         numbered = self.lines.mutate(number=position_of(self.lines))
         starts = numbered.group_by("file").aggregate(start=numbered.number.min())
         empty = numbered.filter(numbered.empty).inner_join(starts, "file")
         found = backend.execute(empty.select("file", position=empty.number - empty.start))
-        return [
-            reject
-            for file, positions in sorted(found.groupby("file")["position"])
-            for reject in rejected_lines(Path(file), positions.tolist(), self.keys)
-        ]
+        for file, positions in sorted(found.groupby("file")["position"]):
+            yield from rejected_lines(Path(file), positions.tolist(), self.keys)
 
 
 def open_records(

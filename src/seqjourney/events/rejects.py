@@ -15,6 +15,7 @@ from pathlib import Path
 from seqjourney.errors import DataError
 
 UNREADABLE = "unreadable JSON"
+OF_OTHERS = "none of the source's keys"
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,5 @@ def _reason(text: str, keys: Sequence[str]) -> str:
     if not isinstance(record, dict):
         return "not a JSON object"
     if not any(record.get(key) is not None for key in keys):
-        return "none of the source's keys"
+        return OF_OTHERS
     return UNREADABLE

@@ -7,6 +7,7 @@ must be known of all rows (how many are bad, why, which clocks they use) is coun
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from seqjourney.config import DataConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events import engine
 from seqjourney.events.cleaning import CORE, NO_OFFSET, OFFSET, actor_of, bucket_of, typed
+from seqjourney.events.hashing import holds_email
 from seqjourney.events.sources import Source
+from seqjourney.events.sources.shapes import wrong_kind
 from seqjourney.events.suppression import Suppression, withhold_erased
 
 _BAD, _ERASED = "bad", "erased"  # parts beside those of buckets
+_LONGEST_VALUE = 80  # letters of a bad value that a message shows
 _TIMES = (
     "Times must be ISO 8601, such as 2024-12-31 14:05, or numbers since 1970 with "
     "data.timestamp_unit=s, ms or us."
@@ -71,25 +75,31 @@ def stage(
         rows = withhold_erased(rows, erased)
     gone = rows.erased if erased.requests else ibis.literal(False)
     usable = rows.problem.isnull().ifelse("b" + bucket_of(rows.customer_id), _BAD)
-    parts = rows.mutate(actor=actor_of(rows.event, config), part=gone.ifelse(_ERASED, usable)).drop(
-        *(["erased"] * bool(erased.requests))
-    )
+    parts = rows.mutate(
+        actor=actor_of(rows.event, config),
+        part=gone.ifelse(_ERASED, usable),
+    ).drop(*(["erased"] * bool(erased.requests)))
     events = parts if source.combine is None else source.combine(parts)
     columns = _log_columns(events, config)
     written = engine.materialise(backend, parts, folder, partition_by="part")
     if written is None:
         raise DataError(f"{config.path} has no rows.")
+    address = holds_email(written.customer_id)
     counted = backend.execute(
         written.group_by("problem", "clock", erased=written.part == _ERASED).aggregate(
-            rows=written.count(), first=written.source_row.min()
+            rows=written.count(),
+            first=written.source_row.min(),
+            addresses=address.sum().fill_null(0),
+            first_address=written.source_row.min(where=address),
         )
     )
     stay = counted[~counted["erased"]]
     problems = stay.groupby("problem").agg(rows=("rows", "sum"), first=("first", "min"))
     problems = problems.sort_values("rows", ascending=False)
     assert config.path is not None  # the config sees to it
-    check_problems(problems, int(counted["rows"].sum()), config.path, config)
+    check_problems(backend, source, problems, int(counted["rows"].sum()), config.path, config)
     _check_clocks(counted, config)
+    _check_addresses(counted, source, config)
     return Staged(
         source=source,
         rows=written,
@@ -111,32 +121,77 @@ def _log_columns(events: Any, config: DataConfig) -> tuple[str, ...]:
     return (*CORE, *(f for f in ("channel", "value", *fields) if f in events.columns))
 
 
-def check_problems(problems: pd.DataFrame, total: int, where: str, config: DataConfig) -> None:
+def check_problems(
+    backend: Any,
+    source: Source,
+    problems: pd.DataFrame,
+    total: int,
+    where: str,
+    config: DataConfig,
+    kind: str = "table",
+) -> None:
     """Refuse input that cannot be meant so.
 
     Args:
+        backend: from `events.engine.connect`.
+        source: what was read.
         problems: `rows` and `first` (row) by problem, the most frequent first.
         total: rows of the source, bad ones included.
         where: the source's path, for messages.
         config: says how many bad rows are too many.
+        kind: whose export the source is said to be.
     """
     bad = int(problems["rows"].sum())
     if not bad:
         return
-    worst = problems.iloc[0]
-    example = f"'{worst.name}' first at data row {int(worst['first']) + 1} of {where}"
-    if config.on_bad_rows == "stop":
+    stop = config.on_bad_rows == "stop"
+    if not stop and bad < total and bad / total <= config.max_quarantined_share:
+        return
+    worst, first = str(problems.index[0]), int(problems["first"].iloc[0])
+    value = _value(backend, source, worst, first)
+    example = f"'{worst}'{value} first at data row {source.record_of(first) + 1} of {where}"
+    if stop:
         raise DataError(
             f"{bad:,} of {total:,} rows cannot be used: {example}. "
             "Mend them, or set data.on_bad_rows=quarantine."
         )
-    if bad == total or bad / total > config.max_quarantined_share:
-        raise DataError(
-            f"{bad:,} of {total:,} rows cannot be used (limit "
-            f"data.max_quarantined_share={config.max_quarantined_share:g}): {example}. "
-            "Does every data.* key name the right column? "
-            + (_TIMES if str(worst.name).startswith("unreadable") else "")
-        )
+    hint = wrong_kind(kind, source.files)
+    if not hint and kind == "table":
+        hint = "Does every data.* key name the right column?"
+    if not hint:
+        hint = "Mend them." if bad == total else "Mend them, or raise the limit."
+    if worst.startswith("unreadable") and kind == "table":
+        hint += f" {_TIMES}"
+    raise DataError(
+        f"{bad:,} of {total:,} rows cannot be used (limit "
+        f"data.max_quarantined_share={config.max_quarantined_share:g}): {example}. {hint}"
+    )
+
+
+def _value(backend: Any, source: Source, problem: str, row: int) -> str:
+    """Return what a bad row holds in the column that is at fault, for a message."""
+    named = re.search(r"bad '(.+)'|\b(timestamp|known_at)\b", problem)
+    columns = [f"unreadable_{named[2]}", named[1] or named[2]] if named else []
+    held = [column for column in columns if column in source.rows.columns]
+    if not held:
+        return ""
+    at = source.rows.filter(source.rows.source_row == row)
+    found = backend.execute(at.select(value=engine.as_text(at[held[0]])).limit(1))["value"].dropna()
+    return f" ({str(found.iloc[0])[:_LONGEST_VALUE]!r})" if len(found) else ""
+
+
+def _check_addresses(counted: pd.DataFrame, source: Source, config: DataConfig) -> None:
+    """Refuse e-mail addresses as customer ids, for the log would hold them as they are."""
+    if not source.files or not (rows := int(counted["addresses"].sum())):
+        return  # events in memory, which scoring reads, are not kept
+    first = source.record_of(int(counted["first_address"].min())) + 1
+    column = config.customer or "customer_id"
+    raise DataError(
+        f"{config.path}: column '{column}' holds e-mail addresses in {rows:,} rows, first at data "
+        f"row {first}, and the log would hold them in plain text. Replace them by a hash first; or "
+        f"give the table as one of data.sources (kind: table) with identifiers: {{email: {column}}}"
+        ", which stores keyed hashes alone."
+    )
 
 
 def _check_clocks(counted: pd.DataFrame, config: DataConfig) -> None:

@@ -165,10 +165,9 @@ def _write_identity(gathered: Gathered, rules: IdentityRules, folder: Path) -> N
     pq.write_table(gathered.links, folder / "links.parquet")
     pq.write_table(found.refused, folder / "refused.parquet")
     suspects.findings.to_parquet(folder / "suspects.parquet", index=False)
-    sizes = dict(zip(*(suspects.sizes[c] for c in suspects.sizes), strict=True))
     write_json(
         folder / "report.json",
-        {**found.summary, "suspects": suspects.totals, "identifiers_per_customer": sizes},
+        {**found.summary, "suspects": suspects.totals, "identifiers_per_customer": suspects.sizes},
     )
 
 

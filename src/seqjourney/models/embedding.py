@@ -106,6 +106,8 @@ class CalendarCode(nn.Module):
 
     def forward(self, times_us: Tensor) -> Tensor:
         """(...,) int64 -> (..., size); no cycle, no size."""
+        if self.size == 0:  # ONNX Runtime takes no arithmetic with an empty constant
+            return times_us.unsqueeze(-1)[..., :0].to(torch.float32)
         # Whole microseconds first: a float has no digits left for the phase of a date.
         phase = torch.remainder(times_us.unsqueeze(-1), self.periods_us).to(torch.float64)
         angle = (2.0 * math.pi * phase / self.periods_us).to(torch.float32)
@@ -141,7 +143,9 @@ class EventEmbedding(nn.Module):
 
     def events(self, categorical: Tensor, numeric: Tensor, times: Tensor) -> Tensor:
         """(B, T, F), (B, T, K), (B, T) -> (B, T, D)."""
-        gaps = torch.diff(times, dim=1, prepend=times[:, :1])
+        # Not `diff`, which ONNX lacks, nor slices, with which torch.export fixes lengths.
+        before = (torch.arange(times.size(1), device=times.device) - 1).clamp(min=0)
+        gaps = times - times.index_select(1, before)
         codes = [self.gap(gaps), self.event_calendar(times)]
         for position, code in enumerate(self.numbers):
             codes.append(code(numeric[:, :, position]))

@@ -55,6 +55,7 @@ class NetworkPredictor:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
+        from seqjourney.models.progress import progress_bars
         from seqjourney.models.training import (
             MONITOR,
             JourneyTraining,
@@ -94,6 +95,7 @@ class NetworkPredictor:
         )
         resumable = checkpoints / "latest.ckpt"
         latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
+        bars = progress_bars(trainer.progress)
         stop = EarlyStopping(MONITOR, mode="max", patience=trainer.patience)
         with _quiet():
             lightning = pl.Trainer(
@@ -107,10 +109,10 @@ class NetworkPredictor:
                 limit_train_batches=trainer.limit_batches,
                 limit_val_batches=trainer.limit_batches,
                 num_sanity_val_steps=0,
-                callbacks=[best, latest, stop, RandomState(), *_progress(trainer)],
+                callbacks=[best, latest, stop, RandomState(), *bars],
                 logger=self._loggers(folder),
                 log_every_n_steps=10,
-                enable_progress_bar=trainer.progress,
+                enable_progress_bar=bool(bars),
                 enable_model_summary=False,
             )
             with _interruptible():
@@ -231,7 +233,9 @@ def score_windows(
     device: str = "cpu",
 ) -> np.ndarray:
     """Run a network, trained or exported, over all snapshots of the data. (snapshots,) float64."""
-    model = model.eval().to(device)
+    model = model.eval()
+    if device != "cpu":  # moving, even to where it is, is not for threads that share a GRU
+        model = model.to(device)
     data = replace(data, tokenizer=tokenizer)
     windows = build_windows(data, context)
     collate = Collator(data, windows)
@@ -242,14 +246,9 @@ def score_windows(
             answers = model(*batch.to(device).inputs).float().cpu().numpy()
             asked = batch.rows.numpy() >= 0
             scores[batch.rows.numpy()[asked]] = answers[asked]
-    model.cpu()
+    if device != "cpu":
+        model.cpu()
     return scores
-
-
-def _progress(trainer: TrainerConfig) -> list[Any]:
-    from pytorch_lightning.callbacks import RichProgressBar
-
-    return [RichProgressBar(leave=False)] if trainer.progress else []
 
 
 @contextmanager

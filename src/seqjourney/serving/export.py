@@ -1,4 +1,4 @@
-"""A trained network → one TorchScript file that runs with torch alone.
+"""A trained network → one file of another runtime: TorchScript, ONNX or torch.export.
 
 The file takes raw token tensors of any batch size and length (`JourneyModel.forward`) and carries
 what is needed around it as extra files: `tokenizer.json`, `seqjourney.json` (calibrator, task,
@@ -8,7 +8,6 @@ context) and `model_card.md`.
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,20 @@ from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
 from seqjourney.sequences.batching import Batch
 from seqjourney.sequences.tokenizer import Tokenizer
+from seqjourney.serving.backends import Format, open_program, write_program
 
-EXTRA = ("tokenizer.json", "seqjourney.json", "model_card.md")
-FILE = "model.torchscript.pt"
-TOLERANCE = 1e-5
+TOLERANCE: dict[Format, float] = {"torchscript": 1e-5, "onnx": 1e-4, "torch_export": 1e-4}
 
 
 def export_network(
-    network: NetworkPredictor, about: dict[str, Any], card: str, batch: Batch, file: Path
+    network: NetworkPredictor,
+    about: dict[str, Any],
+    card: str,
+    batch: Batch,
+    file: Path,
+    kind: Format = "torchscript",
 ) -> float:
-    """Script a network, check it against the eager one, and write it.
+    """Export a network, check it against the eager one, and write it.
 
     Args:
         network: trained.
@@ -38,11 +41,13 @@ def export_network(
         card: contents of `model_card.md`.
         batch: real sequences for the parity check.
         file: where to write, whole or not at all.
+        kind: of the file.
 
     Returns:
         The largest difference to the eager network on the batch.
 
     Raises:
+        ConfigError: this kind of file cannot hold this network.
         DataError: the written file does not answer as the network does.
     """
     assert network.model is not None and network.tokenizer is not None
@@ -52,27 +57,57 @@ def export_network(
         "seqjourney.json": json.dumps(about, indent=2, default=str),
         "model_card.md": card,
     }
-    with warnings.catch_warnings(), replacing_file(file) as partial:
-        # torch marks TorchScript as deprecated; it is what people deploy today.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        scripted = torch.jit.script(model)
-        torch.jit.save(scripted, str(partial), _extra_files=extra)
-        loaded = torch.jit.load(str(partial), map_location="cpu")
-        difference = parity(model, loaded, batch)
-        if not difference <= TOLERANCE:
+    with replacing_file(file) as partial:
+        write_program(kind, model, extra, partial)
+        program, _ = open_program(partial, kind)
+        difference = parity(model, program, batch)
+        if not difference <= TOLERANCE[kind]:
             raise DataError(
                 f"the exported model differs from the trained one by {difference:.2g} on real "
-                f"sequences (limit {TOLERANCE:g}); nothing was written."
+                f"sequences (limit {TOLERANCE[kind]:g}); nothing was written."
             )
     return difference
 
 
 def parity(model: JourneyModel, other: Any, batch: Batch) -> float:
-    """Return the largest difference of two models on the snapshots of a batch."""
-    asked = batch.rows >= 0
-    with torch.inference_mode():
-        difference = (model(*batch.inputs) - other(*batch.inputs))[asked].abs()
-    return float(difference.max())
+    """Return the largest difference of two models on the snapshots of a batch, in many shapes.
+
+    Raises:
+        DataError: the other model does not take one of the shapes.
+    """
+    differences = []
+    for inputs in shapes_of(batch):
+        with torch.inference_mode():
+            expected = model(*inputs)
+            try:
+                found = other(*inputs)
+            except Exception as error:  # each runtime has its own kinds
+                windows, events = inputs[2].shape
+                raise DataError(
+                    f"the exported model does not take {windows} windows of {events} events and "
+                    f"{inputs[3].shape[1]} snapshots; nothing was written."
+                ) from error
+            if found.shape != expected.shape:
+                return float("inf")
+            differences.append((expected - found).abs().max())
+    return float(torch.stack(differences).max())  # a NaN stays one
+
+
+def shapes_of(batch: Batch) -> list[tuple[torch.Tensor, ...]]:
+    """Return the inputs of a batch as they are, and of other numbers of windows, events, asked."""
+    length = batch.times.shape[1]
+    found = []
+    for windows, events, times_asked in (
+        (len(batch.rows), length, 1),
+        (1, length, 3),
+        (min(5, len(batch.rows)), max(1, length // 2), 2),
+        (min(2, len(batch.rows)), 1, 1),
+    ):
+        tokens = (batch.categorical, batch.numeric, batch.times)
+        ends = batch.ends[:windows].clamp(max=events).repeat(1, times_asked)
+        cutoffs = batch.cutoffs[:windows].repeat(1, times_asked)
+        found.append((*(t[:windows, :events].contiguous() for t in tokens), ends, cutoffs))
+    return found
 
 
 def describe_fields(tokenizer: Tokenizer) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -37,13 +37,19 @@ class Scorer:
         task: TaskConfig,
         reading: dict[str, Any],
         consent: ConsentPolicy,
+        kind: str,
+        trained_on: str,
     ):
         from seqjourney.evaluation.calibration import PlattCalibrator
 
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.consent = consent
-        self._calibrator = PlattCalibrator.from_dict(calibrator)
-        self._reading = reading
+        self.kind, self.trained_on = kind, trained_on
+        self.calibrator = PlattCalibrator.from_dict(calibrator)
+        self.reading = reading
+
+    def __repr__(self) -> str:
+        return f"Scorer(model={self.kind!r}, task={self.task.name!r}, data={self.trained_on!r})"
 
     def score(self, events: pd.DataFrame, cutoff: datetime | str | None = None) -> pd.DataFrame:
         """Score every customer of a frame of events.
@@ -64,39 +70,48 @@ class Scorer:
             model's data needed consent).
 
         Raises:
-            DataError: a column is missing, or a row cannot be used.
+            DataError: it is no frame, a column is missing, or a row cannot be used.
         """
         from seqjourney.serving.tokens import task_data_of_frame
 
+        if not isinstance(events, pd.DataFrame):
+            raise DataError(
+                f"score takes a pandas frame of events, not {type(events).__name__}; read a file "
+                "first, for example with pandas.read_parquet."
+            )
         moment = _moment(cutoff) if cutoff is not None else None
-        also = self._consent_column(events)
-        reading = self._reading
+        also = self.consent_column(events.columns)
+        reading = self.reading
         with task_data_of_frame(events, self.task, self.tokenizer, reading, moment, also) as data:
-            scores = np.asarray(self.model.score(data), np.float64)
-            known = data.snapshots["end"].to_numpy() > 0
-            result = data.snapshots[["customer_id", "cutoff"]].copy()
-            if self.consent.purpose is not None:
-                result["withheld"] = self._withheld(data) if also else None
-                known &= result["withheld"].isna().to_numpy()
+            return self.score_data(data, self.withheld(data) if also else None)
+
+    def score_data(self, data: TaskData, withheld: pd.Series | None = None) -> pd.DataFrame:
+        """Score the snapshots of task data; `withheld` says who may not be, and why."""
+        scores = np.asarray(self.model.score(data), np.float64)
+        known = data.snapshots["end"].to_numpy() > 0
+        result = data.snapshots[["customer_id", "cutoff"]].copy()
+        if self.consent.purpose is not None:
+            result["withheld"] = withheld
+            known &= result["withheld"].isna().to_numpy()
         result["score"] = np.where(known, scores, np.nan)
-        result["probability"] = np.where(known, self._calibrator(scores), np.nan)
+        result["probability"] = np.where(known, self.calibrator(scores), np.nan)
         return result
 
-    def _consent_column(self, events: pd.DataFrame) -> tuple[str, ...]:
+    def consent_column(self, columns: Collection[str], where: str = "the frame") -> tuple[str, ...]:
         """Return the column that says who may be scored, if the model's data needed consent."""
         if self.consent.purpose is None:
             return ()
-        if "consent" in events.columns:
+        if "consent" in columns:
             return ("consent",)
         if self.consent.unknown == "withhold":
             raise DataError(
                 f"this model may score only customers who granted '{self.consent.purpose}', and "
-                "the frame has no column 'consent'. Add it: granted, denied or unknown, on rows "
+                f"{where} has no column 'consent'. Add it: granted, denied or unknown, on rows "
                 "that say so."
             )
         return ()
 
-    def _withheld(self, data: TaskData) -> pd.Series:
+    def withheld(self, data: TaskData) -> pd.Series:
         """Say why customers may not be scored at their cutoff, or nothing.
 
         A refusal stands until consent is given later; of two statements at one moment the stricter
@@ -159,6 +174,8 @@ def _load_run(folder: Path) -> Scorer:
         task,
         config.data.model_dump(include=set(READING)),
         config.data.consent,
+        kind,
+        config.data.name,
     )
 
 
@@ -174,41 +191,37 @@ def load_predictor(folder: Path, kind: str) -> Any:
         return baseline_class(kind).load(folder)
 
 
-class _Scripted:
+class Exported:
     """An exported network: the same batches through TorchScript."""
 
     def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
-        self._module, self._tokenizer, self._context = module, tokenizer, context
+        self.module, self._tokenizer, self.context = module, tokenizer, context
 
     def score(self, data: TaskData) -> np.ndarray:
+        """Return one score per snapshot; see `Predictor.score`."""
         from seqjourney.models.network import score_windows
 
-        return score_windows(self._module, data, self._tokenizer, self._context)
+        return score_windows(self.module, data, self._tokenizer, self.context)
 
 
 def _load_export(file: Path) -> Scorer:
-    import torch
+    from seqjourney.serving.backends import open_program
 
-    from seqjourney.serving.export import EXTRA
-
-    extra = dict.fromkeys(EXTRA, "")
-    try:
-        module = torch.jit.load(str(file), map_location="cpu", _extra_files=extra)
-    except Exception as error:  # torch raises several kinds for a damaged archive
-        raise DataError(f"{file} is not a TorchScript file of ours, or is damaged.") from error
-    content = {name: _text(value) for name, value in extra.items()}
+    module, content = open_program(file)
     if not content["seqjourney.json"]:
         raise DataError(f"{file} carries no tokenizer: it was not written by scripts/export.py.")
     with _ours(file):
         about = json.loads(content["seqjourney.json"])
         tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
         return Scorer(
-            _Scripted(module, tokenizer, about["context"]),
+            Exported(module, tokenizer, about["context"]),
             tokenizer,
             about["calibrator"],
             parse(TaskConfig, about["task"], str(file)),
             about["reading"],
             parse(ConsentPolicy, about["consent"], str(file)),
+            about["model"],
+            about.get("data", about["name"]),
         )
 
 
@@ -228,7 +241,3 @@ def _moment(cutoff: datetime | str) -> datetime:
         return pd.Timestamp(cutoff).to_pydatetime()
     except ValueError:
         raise DataError(f"cutoff {cutoff!r} is not a time; write it as 2024-05-31T12:00.") from None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -7,7 +7,7 @@ the same tokens. What is different is only that nothing has a label.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -56,7 +56,9 @@ def task_data_of_frame(
     Raises:
         DataError: a column is missing, or rows cannot be used.
     """
-    config = _config(frame, tokenizer, reading, also)
+    config = config_of([str(column) for column in frame.columns], tokenizer, reading, also)
+    if frame.empty:
+        raise DataError("the frame has no rows.")
     with tempfile.TemporaryDirectory(prefix="seqjourney-") as place:
         folder = Path(place)
         write_event_log(config, folder, partial(_open_frame, frame=frame))
@@ -74,21 +76,30 @@ def task_data_of_frame(
 
 def snapshots_at(store: SequenceStore, cutoff: datetime | None) -> pd.DataFrame:
     """Return one unlabelled snapshot per customer; columns as in `TaskData`."""
-    known_at = store.times[:, 1]
+    return snapshots_of(store, moment_us(store, cutoff), 0, len(store.customer_ids))
+
+
+def moment_us(store: SequenceStore, cutoff: datetime | None) -> int:
+    """Return a cutoff in microseconds UTC; None means when the last event became known."""
     if cutoff is None:
-        moment = int(known_at.max(initial=0))
-    else:
-        stamp = pd.Timestamp(cutoff)
-        stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
-        moment = round(stamp.timestamp() * 1e6)
-    counted = np.concatenate([[0], np.cumsum(known_at <= moment)])
-    customers = len(store.customer_ids)
+        return int(store.times[:, 1].max(initial=0))
+    stamp = pd.Timestamp(cutoff)
+    stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+    return round(stamp.timestamp() * 1e6)
+
+
+def snapshots_of(store: SequenceStore, moment: int, first: int, last: int) -> pd.DataFrame:
+    """Return the snapshots of customers `first` to `last` (excluded) at a moment (us, UTC)."""
+    offsets = store.offsets[first : last + 1]
+    known = store.times[offsets[0] : offsets[-1], 1] <= moment
+    counted = np.concatenate([[0], np.cumsum(known)])
+    customers = last - first
     return pd.DataFrame(
         {
-            "customer_id": store.customer_ids,
-            "customer_index": np.arange(customers),
+            "customer_id": store.customer_ids[first:last],
+            "customer_index": np.arange(first, last),
             "cutoff": pd.to_datetime(np.full(customers, moment), unit="us", utc=True).as_unit("us"),
-            "end": counted[store.offsets[1:]] - counted[store.offsets[:-1]],
+            "end": np.diff(counted[offsets - offsets[0]]),
             "split": "score",
             "label": np.zeros(customers, np.int8),
             "weight": np.ones(customers),
@@ -96,21 +107,35 @@ def snapshots_at(store: SequenceStore, cutoff: datetime | None) -> pd.DataFrame:
     )
 
 
-def _config(
-    frame: pd.DataFrame, tokenizer: Tokenizer, reading: dict[str, Any], also: tuple[str, ...]
+def config_of(
+    columns: Sequence[str],
+    tokenizer: Tokenizer,
+    reading: dict[str, Any],
+    also: tuple[str, ...] = (),
+    place: str | None = None,
 ) -> DataConfig:
+    """Return the data config of events under our names.
+
+    Args:
+        columns: of the events.
+        tokenizer: of the trained model.
+        reading: how training read its events (see `READING`).
+        also: further columns of text that the event log is to have.
+        place: the files; None for a frame in memory.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    where = place or "the frame"
     fields = [*tokenizer.categorical_fields, *tokenizer.numeric_fields]
-    columns = [str(column) for column in frame.columns]
     for column in dict.fromkeys([*_CORE.values(), *fields]):
         if column not in columns:
-            raise DataError(f"the frame has no column '{column}'.{nearest(column, columns)}")
-    if frame.empty:
-        raise DataError("the frame has no rows.")
+            raise DataError(f"{where} has no column '{column}'.{nearest(column, columns)}")
     given: dict[str, Any] = {name: name for name in _OPTIONAL if name in columns}
     given |= {name: name for name in ("channel", "value") if name in fields}
     return DataConfig(
-        name="frame",
-        path="the frame",
+        name="events" if place else "frame",
+        path=where,
         **_CORE,
         **given,
         categorical=(

@@ -14,6 +14,7 @@ from seqjourney.events.audit.rows import Row, percent, within
 from seqjourney.events.audit.tasks import Outcomes, TaskFacts
 from seqjourney.events.audit.thresholds import THRESHOLDS
 from seqjourney.events.audit.verdict import _PROBLEMS, verdict
+from seqjourney.events.channels import agents
 from small_logs import small_task
 
 
@@ -105,8 +106,8 @@ def mapped(rows: int) -> dict:
 def test_each_limit_is_where_it_says(row: Row, status: str):
     assert row.status == status
     assert row.found and row.asked and row.source
-    assert row.advice.endswith((".", "'task.target=[...]'"))
-    assert (row.advice == "Nothing to do.") == (status == "pass")
+    assert (row.advice == "") == (status == "pass")
+    assert not row.advice or row.advice.endswith((".", "'task.target=[...]'"))
 
 
 def facts(least: int = 600, auc: float | None = 0.7, rates=(0.1, 0.11), n: int = 10_000):
@@ -183,6 +184,17 @@ def test_reasons_of_several_sources_carry_the_sources_name():
     assert checks.quarantined_reasons(rows) == expected
     assert list(checks.quarantined_reasons(rows)) == list(expected)
     assert checks.quarantined_reasons({}) == {}
+
+
+def test_rows_of_machines_are_kept_aside_by_choice_and_are_no_damage():
+    by_choice = {"in": 1000, "quarantined": {"no id": 5, agents.PROBLEM: 300}}
+    found = checks.quarantined(by_choice)
+    assert (found.status, found.value) == ("pass", 0.005)
+    assert found.found.startswith("0.5 % of 1,000 rows: no id 0.5 %; kept aside by choice")
+    assert found.found.endswith("automated agents 30.0 %")
+    of_a_source = {"in": 1000, "quarantined": {"web": {agents.PROBLEM: 300}}}
+    assert checks.quarantined(of_a_source).value == 0
+    assert "by choice" not in checks.quarantined(rows_in(5)).found
 
 
 def test_small_shares_do_not_read_as_none_and_large_ones_not_as_all():

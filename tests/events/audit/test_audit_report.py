@@ -130,7 +130,8 @@ def test_the_rows_say_what_was_found(audited, rows_of):
 def test_every_row_names_its_limit_source_and_advice(audited):
     for row in audited.content["rows"]:
         assert row["status"] in report.STATUSES
-        assert row["asked"] and row["source"] and row["advice"]
+        assert row["asked"] and row["source"]
+        assert (row["advice"] == "") == (row["status"] == "pass")
         assert (row["value"] is None) == (row["status"] == "not applicable")
 
 
@@ -145,6 +146,13 @@ def test_a_single_table_says_what_does_not_apply_and_why(
     assert {task for _, task in rows} == {None, "buys"}
     assert found.content["identity"] is None
     assert "How many identifiers" not in found.html.read_text(encoding="utf-8")
+
+
+def test_the_title_asks_about_the_data_by_its_name(audited):
+    title = "“hostile”: is this data ready?"
+    html = audited.html.read_text(encoding="utf-8")
+    assert f"<title>{title}</title>" in html and f"<h1>{title}</h1>" in html
+    assert audited.markdown.read_text(encoding="utf-8").startswith(f"# {title}\n")
 
 
 def test_the_holdouts_are_planned_with_the_datas_own_customers(audited):

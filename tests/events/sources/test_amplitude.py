@@ -99,9 +99,10 @@ def test_identify_is_the_systems(said):
     assert (said[6]["event"], said[6]["actor"]) == ("$identify", "system")
 
 
-def test_wrong_types_become_text_and_unreadable_times_nothing(said):
+def test_wrong_types_become_text_and_unreadable_times_are_shown(said):
     assert said[7] == {
         "source_row": 7,
+        "unreadable_timestamp": "02/02/2024",
         "event": '{"a":1}',
         "event_id": '["x"]',
         "id_user": "7",

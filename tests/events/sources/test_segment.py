@@ -205,9 +205,11 @@ def test_consent_is_read_as_it_stands_or_as_unreadable(choices, tmp_path):
             assert read_as == exact
 
 
-def test_wrong_types_become_text_and_unreadable_times_nothing(said):
+def test_wrong_types_become_text_and_unreadable_times_are_shown(said):
     assert said["16"] == {
         "source_row": 16,
+        "unreadable_timestamp": "1709287200",
+        "unreadable_known_at": "soon",
         "event": '["not","a","name"]',
         "event_id": "16",
         "id_user": '{"id":1}',

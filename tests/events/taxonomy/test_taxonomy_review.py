@@ -31,6 +31,7 @@ PLAN = TrackingPlan(
         "button_clicked": Event(raw=("klick",), properties={"label": Property(required=True)}),
         "product_viewed": Event(),
         "shopping": Event(),
+        "logged_in": Event(),
     }
 )
 NAMES = ["button_clicked"] * 3 + ["tap_cta"] * 5 + ["odd thing"] * 2
@@ -87,7 +88,8 @@ def test_the_review_lists_what_a_person_must_decide(path):
     assert [(v.event, v.property, v.rows) for v in review.violations] == [
         ("button_clicked", "label", 3)
     ]
-    assert any(warning.startswith("shopping:") for warning in review.warnings)
+    assert [warning.split(":")[0] for warning in review.warnings] == ["shopping"]
+    assert f"  rows: {len(NAMES)}\n  mapped_rows: 3\n" in path.read_text(encoding="utf-8")
     assert entry_of(review, "odd_thing").seen_as == ("odd thing",)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from seqjourney.events.audit.drift import Step
 from seqjourney.events.audit.measure import Calendar, Customers, EventTypes, Identity, Late
 from seqjourney.events.audit.names import harmless_names
-from seqjourney.events.audit.rows import DONE, Row, absent, listed, percent, row, within
+from seqjourney.events.audit.rows import Row, absent, listed, percent, row, within
 from seqjourney.events.audit.thresholds import (
     EVENT_TYPES,
     PASS,
@@ -20,6 +20,7 @@ from seqjourney.events.audit.thresholds import (
     THRESHOLDS,
     WARN,
 )
+from seqjourney.events.channels import agents
 
 RECENT_STEPS = 3  # months whose drift can fail the audit
 
@@ -67,7 +68,7 @@ def gaps(found: Calendar) -> Row:
     longest = float(found.silences["days"].max()) if len(found.silences) else 0.0
     empty = f"{found.empty_days:,} of {found.days:,} days without events"
     if not longest:
-        return row("gaps", "Silences", 0, empty, DONE)
+        return row("gaps", "Silences", 0, empty, "")
     worst = found.silences.iloc[0]
     several = int((found.silences["days"] >= SILENCE_DAYS).sum())
     status = THRESHOLDS["gaps"].judge(longest)
@@ -97,13 +98,22 @@ def quarantined_reasons(rows: Mapping[str, Any]) -> dict[str, int]:
 
 
 def quarantined(rows: Mapping[str, Any]) -> Row:
-    """How many rows could not be used, and why?"""
+    """How many rows could not be used, and why?
+
+    Rows of automated agents could be: they are kept aside by choice, and counted apart.
+    """
     reasons, total = quarantined_reasons(rows), max(1, int(rows["in"]))
+    machines = {why: n for why, n in reasons.items() if why.split(": ")[-1] == agents.PROBLEM}
+    reasons = {why: n for why, n in reasons.items() if why not in machines}
+    aside = percent(sum(machines.values()) / total)
     share = sum(reasons.values()) / total
     each = [f"{reason} {percent(n / total)}" for reason, n in reasons.items()]
     return row(
         "quarantined", "Rows that could not be used", share,
-        f"{percent(share)} of {total:,} rows" + (f": {listed(each)}" if each else ""),
+        f"{percent(share)} of {total:,} rows"
+        + (f": {listed(each)}" if each else "")
+        + (f"; kept aside by choice and not counted: automated agents {aside}"
+           if machines else ""),
         "Open quarantine.parquet, mend the most frequent reason at its source, prepare again.",
     )  # fmt: skip
 
@@ -180,6 +190,10 @@ def fragmentation(customers: Customers, found: Identity | None) -> Row:
 def mapped(manifest: Mapping[str, Any]) -> Row:
     """Does the tracking plan cover what happens?"""
     name, about = "Events covered by the tracking plan", manifest.get("taxonomy")
+    if about is None and "sources" in manifest:
+        return absent(
+            "mapped", name, "not counted again since a customer was erased", "Prepare again."
+        )
     if not about or not about.get("rows"):
         return absent(
             "mapped", name, "no tracking plan was used: names stand as the source wrote them",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seqjourney.events import engine
 from seqjourney.events.audit import checks, measure, power, task_checks
 from seqjourney.events.audit.drift import EVENT_MIX, Step, drift
 from seqjourney.events.audit.power import Holdout
@@ -64,10 +65,7 @@ def examine(
     types = measure.event_types(log)
     saying("Looking for late and repeated events ...")
     late = measure.late(log)
-    buckets = [
-        backend.read_parquet(str(file), hive_partitioning=False)
-        for file in event_log_files(prepared)
-    ]
+    buckets = [engine.read_parquet(backend, file) for file in event_log_files(prepared)]
     repeats = measure.repeats(buckets)
     identity = measure.identity(backend, prepared, by_month, personal_types(manifest))
     consent = measure.consent_states(backend, prepared, by_month)

@@ -15,6 +15,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
+from seqjourney.events import engine
 from seqjourney.events.audit.names import harmless_names
 from seqjourney.events.consent.enforcement import latest_states
 from seqjourney.events.consent.intervals import timeline
@@ -224,7 +225,7 @@ def identity(
     if not file.exists():
         return None
     each = customer_months.group_by("customer_id").aggregate(events=customer_months.events.sum())
-    found = backend.read_parquet(str(file))
+    found = engine.read_parquet(backend, file)
     found = found.semi_join(each, "customer_id")
     types = found.group_by("identifier_type").aggregate(n=found.count())
     types = types.order_by(ibis.desc("n"), "identifier_type").to_pandas()

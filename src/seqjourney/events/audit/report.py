@@ -1,23 +1,20 @@
 """Write audit.json, audit.md and audit.html: all three, or none.
 
-The HTML is one file that asks the network for nothing. Names from the data are harmless before they
-come here (`names.harmless`); the HTML and the Markdown escape their own markup, and the JSON writes
-`<`, `>` and `&` as escapes, so that it can be pasted into a page.
+Names from the data are harmless before they come here (`names.harmless`); the HTML and the Markdown
+escape their own markup, and the JSON writes `<`, `>` and `&` as escapes, so that it can be pasted
+into a page.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from seqjourney.events.audit import pictures, task_checks
@@ -26,25 +23,22 @@ from seqjourney.events.audit.names import harmless
 from seqjourney.events.audit.power import ALPHA, POWER
 from seqjourney.events.audit.rows import percent
 from seqjourney.events.audit.thresholds import FAIL, NOT_APPLICABLE, PASS, WARN
-from seqjourney.files import explaining_full_disk
+from seqjourney.page import NO_BREAK, render, write_together
 
 FILES = ("audit.json", "audit.md", "audit.html")
 FORMAT = 1
 STATUSES = (FAIL, WARN, PASS, NOT_APPLICABLE)  # in the order of the table
-NO_BREAK = "\u00a0"
 _DATE = re.compile(r"\b\d{4}-\d{2}(?:-\d{2})?\b")
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$!&@])|(?<=www)(\.)|(:)(?=//)")
 
 
 def write_report(output: Path, audit: Audit, command: str) -> dict[str, Path]:
-    """Render the three files beside the folder, then move them in; returns name -> path.
+    """Render the three files, then write them; returns name -> path.
 
     Args:
         output: the report's folder, made when it is not there.
         audit: what was found.
         command: how to do it again.
     """
-    output.mkdir(parents=True, exist_ok=True)
     content = to_plain(audit, command)
     page = content | {
         "verdict": audit.answer,
@@ -53,22 +47,8 @@ def write_report(output: Path, audit: Audit, command: str) -> dict[str, Path]:
         "pictures": _pictures(audit),
         "plans": audit.holdouts,
     }
-    contents = {
-        "audit.json": _json(content),
-        "audit.md": _environment("md").get_template("audit.md.j2").render(page),
-        "audit.html": _environment("html").get_template("audit.html.j2").render(page),
-    }
-    fresh = output / f".new-{uuid.uuid4().hex[:8]}"
-    fresh.mkdir()
-    try:
-        with explaining_full_disk(output):
-            for name in FILES:
-                (fresh / name).write_text(contents[name].rstrip() + "\n", encoding="utf-8")
-        for name in FILES:
-            (fresh / name).replace(output / name)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return {name: output / name for name in FILES}
+    made = (_json(content), _render("audit.md.j2", page), _render("audit.html.j2", page))
+    return write_together(output, dict(zip(FILES, made, strict=True)))
 
 
 def to_plain(audit: Audit, command: str) -> dict[str, Any]:
@@ -153,33 +133,20 @@ def _pictures(audit: Audit) -> dict[str, Markup]:
     return drawn
 
 
-def _environment(kind: str) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("seqjourney.events.audit", "templates"),
-        autoescape=kind == "html",
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def _render(template: str, page: Mapping[str, Any]) -> str:
+    return render(
+        "seqjourney.events.audit",
+        template,
+        page,
+        day=lambda iso: f"{datetime.fromisoformat(iso):%Y-%m-%d}",
+        effect=task_checks.effect,
+        percent=percent,
+        capital=lambda text: text[:1].upper() + text[1:],
+        tight=tight,
     )
-    environment.filters |= {
-        "cell": cell,
-        "count": lambda number: f"{number:,.0f}",
-        "day": lambda iso: f"{datetime.fromisoformat(iso):%Y-%m-%d}",
-        "effect": task_checks.effect,
-        "percent": percent,
-        "capital": lambda text: text[:1].upper() + text[1:],
-        "tight": tight,
-    }
-    return environment
 
 
 def tight(text: str) -> Markup:
     """Escape text for the page; a date, and a number with its per cent, stay on one line."""
     whole = str(escape(text)).replace(" %", f"{NO_BREAK}%")
     return Markup(_DATE.sub(r'<span class="keep">\g<0></span>', whole))
-
-
-def cell(text: object) -> str:
-    """Escape text for a Markdown table, where a pipe would end a cell and an address be a link."""
-    return _MARKDOWN_SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from seqjourney.events.audit.thresholds import NOT_APPLICABLE, PASS, THRESHOLDS
 
 _MOST_LISTED = 4  # reasons, purposes, fields in one sentence
-DONE = "Nothing to do."
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Row:
     source: str
     source_url: str | None
     advice: str
+    """Empty where the check passes."""
     task: str | None = None
 
 
@@ -36,7 +36,7 @@ def row(
     status = status or limit.judge(value)
     return Row(
         key, name, status, float(value), found, limit.asked, limit.source.name, limit.source.url,
-        DONE if status == PASS else advice, task,
+        "" if status == PASS else advice, task,
     )  # fmt: skip
 
 

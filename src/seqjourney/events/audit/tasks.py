@@ -17,6 +17,7 @@ import pandas as pd
 
 from seqjourney.config import TaskConfig, nearest, parse
 from seqjourney.errors import DataError
+from seqjourney.events import engine
 from seqjourney.files import read_json
 
 SPLITS = ("train", "validation", "test")
@@ -80,7 +81,7 @@ def task_facts(
     file = folder / "snapshots.parquet"
     if not file.exists():
         raise DataError(f"{file} is missing; delete {folder} and run prepare again.")
-    snapshots = backend.read_parquet(str(file))
+    snapshots = engine.read_parquet(backend, file)
     positive = snapshots.label == 1
     by_cutoff = (
         snapshots.group_by("cutoff", "split")

@@ -97,7 +97,11 @@ THRESHOLDS = {
         "95 % of customers or more; under 50 % fails", OURS, 0.95, 0.50, more_is_better=True
     ),
     "drift": Threshold(
-        "PSI under 0.1; 0.25 or more in the last three months fails", PSI, 0.1, 0.25
+        "PSI (how far two months' shares lie apart; 0 is not at all) under 0.1; 0.25 or more in "
+        "the last three months fails",
+        PSI,
+        0.1,
+        0.25,
     ),
     "holdout": Threshold("20 % of the base rate or less", POWER, 0.20),
     "outcomes": Threshold(

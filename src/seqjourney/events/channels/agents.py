@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+PROBLEM = "automated agent"
+"""Why a row of a machine stands in the quarantine: by choice, for nothing is wrong with it."""
+
 # Most machines call themselves a bot, crawler or spider; `bot` must end a word, and Cubot is a
 # telephone. Operators: OpenAI (GPTBot, OAI-SearchBot, ChatGPT-User), Anthropic (ClaudeBot,
 # Claude-SearchBot, Claude-User), Perplexity (PerplexityBot, Perplexity-User), Common Crawl

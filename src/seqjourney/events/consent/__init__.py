@@ -22,7 +22,6 @@ _HOMES = {
     "read_statements": "stated",
     "statements": "stated",
     "timeline": "intervals",
-    "write_statements": "stated",
 }
 
 __all__ = sorted(_HOMES)

@@ -37,7 +37,6 @@ SCHEMA = {
 FILE = "consent.parquet"
 PERSONAL: tuple[str, ...] = IdentityRules().personal
 """Identifier types that name a person; every other type names a device."""
-_ORDER = ("customer_id", "purpose", "since", "speaker")
 
 
 def statements(rows: Any, policy: ConsentPolicy, personal: Sequence[str] = PERSONAL) -> Any:
@@ -107,11 +106,6 @@ def statements(rows: Any, policy: ConsentPolicy, personal: Sequence[str] = PERSO
         state=ibis.cases(*((chosen["rank"] == i, s) for i, s in enumerate(STATES))),
         speaker=device.ifelse(chosen.speaker.hexdigest("md5").left(16), chosen.speaker),
     ).select(*SCHEMA)
-
-
-def write_statements(table: Any, folder: Path) -> None:
-    """Write statements into a prepared folder, in a fixed order."""
-    table.order_by(*_ORDER).to_parquet(folder / FILE, compression="zstd")
 
 
 def read_statements(backend: Any, prepared: Path) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -33,8 +32,8 @@ class Suspects:
     at most so many of each reason as were asked for."""
     totals: dict[str, int]
     """How many there are of each reason, shown or not."""
-    sizes: pd.DataFrame
-    """`identifiers, customers`: how many customers hold so many identifiers (`5-9`)."""
+    sizes: dict[str, int]
+    """So many identifiers (`5-9`) → how many customers hold them."""
 
 
 def suspicious(
@@ -87,7 +86,7 @@ def suspicious(
     findings = findings.reindex(columns=list(COLUMNS))
     findings["size"] = findings["customer_id"].map(sizes).astype("int64")
     findings["count"] = findings["count"].astype("int64")
-    return Suspects(findings, totals, _histogram(size["size"]))
+    return Suspects(findings, totals, by_size(size["size"]))
 
 
 def _many(assignment: pa.Table, rules: IdentityRules, share: float) -> list[tuple[str, pa.Table]]:
@@ -155,13 +154,14 @@ def _owners(resolution: Resolution, owners: int) -> tuple[str, pa.Table]:
     return "used by many customers", found.select(columns).rename_columns([*columns[:3], "count"])
 
 
-def _histogram(sizes: pa.ChunkedArray) -> pd.DataFrame:
+def by_size(sizes: pa.ChunkedArray) -> dict[str, int]:
+    """Count customers by their number of identifiers, in bands such as `5-9`."""
     ends = [*(size - 1 for size in _SIZES[1:]), None]
-    counts: list[dict[str, Any]] = []
+    counts = {}
     for low, high in zip(_SIZES, ends, strict=True):
         inside = pc.greater_equal(sizes, low)
         if high is not None:
             inside = pc.and_(inside, pc.less_equal(sizes, high))
         name = str(low) if high == low else f"{low}-{high}" if high else f"{low}+"
-        counts.append({"identifiers": name, "customers": int(pc.sum(inside).as_py() or 0)})
-    return pd.DataFrame(counts)
+        counts[name] = int(pc.sum(inside).as_py() or 0)
+    return counts

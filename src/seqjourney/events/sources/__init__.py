@@ -8,7 +8,7 @@ Add a source by writing a module with `open_source` and naming it in `AMONG` and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,9 +33,9 @@ AMONG = {
 """Kinds of one source among several (`data.sources`) -> their module."""
 
 
-def no_rejects(_: Any) -> list[Reject]:
+def no_rejects(_: Any) -> Iterable[Reject]:
     """Return nothing: files of rows whose lines the engine reads or refuses whole."""
-    return []
+    return ()
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,16 @@ class Source:
     `rows` is an Ibis table with `customer_id`, `timestamp`, `event`, optionally `known_at`,
     `event_id`, `channel`, `value`, the declared fields, and `source_row` (int64, position in the
     input). `combine` turns several cleaned rows into one event (invoice lines into an invoice).
-    `rejected` returns the lines of the files that are no rows at all.
+    `rejected` yields the lines of the files that are no rows at all. `unreadable_timestamp` and
+    `unreadable_known_at`, text, hold what a source that reads times itself could not read.
     """
 
     rows: Any
     files: tuple[Path, ...]
     combine: Callable[[Any], Any] | None = None
-    rejected: Callable[[Any], list[Reject]] = no_rejects
+    rejected: Callable[[Any], Iterable[Reject]] = no_rejects
+    record_of: Callable[[int], int] = int
+    """`source_row` -> the place of its record in its file, from 0 on."""
 
 
 def open_source(backend: Any, config: DataConfig | SourceConfig) -> Source:

@@ -21,7 +21,7 @@ from seqjourney.events.files import find_files
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import positive
-from seqjourney.events.sources.moments import unskewed, utc
+from seqjourney.events.sources.moments import unreadable, unskewed, utc
 
 _COMPUTED = (
     "verified_revenue",
@@ -76,11 +76,20 @@ def _raw_rows(rows: Any) -> Any:
     text = {name: rows[name].cast("string").nullif("") for name in PATHS}
     received = utc(rows.received)
     computed = unskewed(utc(rows.client_event), utc(rows.client_upload), received)
+    happened = ibis.coalesce(utc(rows.happened), computed)
+    uploaded = utc(rows.uploaded)
+    known_at = ibis.coalesce(uploaded, received)
     return rows.select(
         source_row=rows.source_row,
         event=text["event"],
-        timestamp=ibis.coalesce(utc(rows.happened), computed),
-        known_at=ibis.coalesce(utc(rows.uploaded), received),
+        timestamp=happened,
+        unreadable_timestamp=unreadable(
+            ibis.coalesce(text["happened"], text["client_event"]), happened
+        ),
+        known_at=known_at,
+        unreadable_known_at=ibis.coalesce(
+            unreadable(rows.uploaded, uploaded), unreadable(rows.received, known_at)
+        ),
         event_id=ibis.coalesce(text["insert_id"], text["uuid"]),
         id_user=text["user"],
         id_device=text["device"],

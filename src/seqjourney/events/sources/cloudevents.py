@@ -22,7 +22,7 @@ from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import positive
 from seqjourney.events.sources.consent_text import UNREADABLE, checked, of_flags
-from seqjourney.events.sources.moments import utc
+from seqjourney.events.sources.moments import unreadable, utc
 from seqjourney.events.sources.nested_json import json_object
 from seqjourney.events.sources.personal_data import without_value
 
@@ -86,6 +86,8 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
 
 def _raw_rows(rows: Any, options: CloudEventsOptions) -> Any:
     recorded = utc(rows.recorded)
+    # An event without a time may take that of its recording, as the specification allows.
+    happened = rows.time.isnull().ifelse(recorded, utc(rows.time))
     subject = "group_id" if options.subject == "group" else f"id_{options.subject}"
     columns = {name: rows[name] for name in rows.columns if name.startswith("id_")}
     columns |= {f"money_{part}": _amount(rows, part) for part in options.money}
@@ -96,9 +98,10 @@ def _raw_rows(rows: Any, options: CloudEventsOptions) -> Any:
     return rows.select(
         source_row=rows.source_row,
         event=rows["type"],
-        # An event without a time may take that of its recording, as the specification allows.
-        timestamp=rows.time.isnull().ifelse(recorded, utc(rows.time)),
+        timestamp=happened,
+        unreadable_timestamp=unreadable(ibis.coalesce(rows.time, rows.recorded), happened),
         known_at=recorded,
+        unreadable_known_at=unreadable(rows.recorded, recorded),
         # A URI has no blank, so the two cannot run into one another.
         event_id=rows["source"].strip() + " " + rows["id"].strip(),
         properties=_properties(rows, options),

@@ -23,7 +23,7 @@ from seqjourney.events.files import find_files, kind_of
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import positive
-from seqjourney.events.sources.moments import UTC_MICROSECONDS, utc
+from seqjourney.events.sources.moments import UTC_MICROSECONDS, unreadable, utc
 from seqjourney.events.sources.nested_json import (
     as_json,
     json_object,
@@ -125,7 +125,9 @@ def _raw_rows(rows: Any, written: bool) -> Any:
         source_row=rows.source_row,
         event=rows.event,
         timestamp=rows.happened,
+        unreadable_timestamp=unreadable(rows.event_timestamp, rows.happened),
         known_at=_uploaded(rows),
+        unreadable_known_at=unreadable(rows.upload_offset, rows.upload_offset.try_cast("int64")),
         event_id=_key(rows),
         id_user=rows.user_id.cast("string"),
         id_anonymous=client,

@@ -38,6 +38,17 @@ def utc(column: Any) -> Any:
     return moment(marked)
 
 
+def unreadable(column: Any, moment: Any) -> Any:
+    """Return what a time column holds where no moment was read of it, as text, else null.
+
+    A source gives it as `unreadable_timestamp` or `unreadable_known_at`, and the row is set aside.
+    """
+    kind = column.type()
+    if kind.is_floating():  # NaN is how data frames write a missing number
+        column = column.isnan().ifelse(ibis.null(kind), column)
+    return ibis.cases((moment.isnull(), column.cast("string").strip().nullif("")))
+
+
 def of_milliseconds(count: Any) -> Any:
     """Read a count of milliseconds since 1970, given as text or number; null where it is none."""
     number = count.try_cast("float64")

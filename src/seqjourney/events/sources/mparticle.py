@@ -29,7 +29,7 @@ from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import net_refund
 from seqjourney.events.sources.consent_text import ALL_DENIED, UNREADABLE, checked
-from seqjourney.events.sources.moments import of_milliseconds
+from seqjourney.events.sources.moments import of_milliseconds, unreadable
 
 _BATCH = {
     "events": "events",
@@ -101,7 +101,10 @@ def open_source(backend: Any, config: Any) -> Source:
     files = find_files(config.path)
     records = open_records(backend, files, _BATCH, typed={"events": "JSON[]"})
     return Source(
-        _raw_rows(_unnested(records.rows, config.path)), records.files, rejected=records.rejected
+        _raw_rows(_unnested(records.rows, config.path)),
+        records.files,
+        rejected=records.rejected,
+        record_of=lambda row: row // MOST_EVENTS,
     )
 
 
@@ -137,13 +140,16 @@ def _raw_rows(rows: Any) -> Any:
     event = {name: rows[f"event_{name}"].nullif("") for name in _EVENT}
     kind, action = event["kind"], event["action"]
     received = of_milliseconds(batch["batch_time"])
-    happened = of_milliseconds(event["happened"])
+    written = ibis.cases((rows.no_events, batch["batch_time"]), else_=event["happened"])
+    happened = of_milliseconds(written)
     paid, refunded = action == "purchase", action == "refund"
     return rows.select(
         source_row=rows.source_row,
         event=ibis.cases((rows.no_events, "batch"), else_=_name(event)),
-        timestamp=ibis.cases((rows.no_events, received), else_=happened),
+        timestamp=happened,
+        unreadable_timestamp=unreadable(written, happened),
         known_at=received,
+        unreadable_known_at=unreadable(batch["batch_time"], received),
         event_id=_event_id(rows, batch, event),
         id_user=batch["user"],
         id_email=batch["email"],

@@ -15,6 +15,7 @@ options name other paths.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import ibis
@@ -27,7 +28,7 @@ from seqjourney.events.records import Records, open_records
 from seqjourney.events.rejects import Reject
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import AMOUNTS, REFUNDS, money, positive, spoken
-from seqjourney.events.sources.moments import UTC_MICROSECONDS, utc
+from seqjourney.events.sources.moments import UTC_MICROSECONDS, unreadable, utc
 from seqjourney.events.sources.nested_json import require_columns
 from seqjourney.events.sources.personal_data import without_members
 
@@ -107,12 +108,14 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
         rows.union(_persons(persons.rows, rows)),
         (*events.files, *persons.files),
         rejected=_all_rejected(events, persons),
+        record_of=lambda row: row % PERSONS_FROM,
     )
 
 
 def _all_rejected(*exports: Records) -> Any:
-    def rejected(backend: Any) -> list[Reject]:
-        return [reject for records in exports for reject in records.rejected(backend)]
+    def rejected(backend: Any) -> Iterator[Reject]:
+        for records in exports:
+            yield from records.rejected(backend)
 
     return rejected
 
@@ -126,11 +129,14 @@ def _events(rows: Any, options: PostHogOptions) -> Any:
     )
     standard = {name: rows[name] for name in AMOUNTS}
     amounts = _own_money(rows, options) if options.money else money(rows.event, standard)
+    happened, ingested = utc(rows.happened), utc(rows.ingested)
     return rows.select(
         source_row=rows.source_row,
         event=rows.event,
-        timestamp=utc(rows.happened),
-        known_at=utc(rows.ingested),
+        timestamp=happened,
+        unreadable_timestamp=unreadable(rows.happened, happened),
+        known_at=ingested,
+        unreadable_known_at=unreadable(rows.ingested, ingested),
         event_id=rows.event_id.cast("string"),
         id_user=ibis.coalesce(rows.user, ibis.cases((is_user, distinct))),
         id_anonymous=distinct,

@@ -27,7 +27,7 @@ from seqjourney.events.records import Paths, open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import AMOUNTS, money, spoken
 from seqjourney.events.sources.consent_text import ALL_DENIED, of_flags
-from seqjourney.events.sources.moments import unskewed, utc
+from seqjourney.events.sources.moments import unreadable, unskewed, utc
 from seqjourney.events.sources.nested_json import as_json, json_object
 
 TABLES = {
@@ -134,7 +134,8 @@ def open_calls(
         rows = rows.mutate(source_row=rows.source_row + place * TABLE_FROM)
         parts.append(_raw_rows(rows, consent))
     rows = ibis.union(*parts) if len(parts) > 1 else parts[0]
-    return Source(rows, tuple(file for members in tables.values() for file in members))
+    read = tuple(file for members in tables.values() for file in members)
+    return Source(rows, read, record_of=lambda row: row % TABLE_FROM)
 
 
 def _by_table(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -176,11 +177,16 @@ def _raw_rows(rows: Any, consent: Callable[[Any], Any]) -> Any:
     track_name = ibis.cases((tracked, text["event"]))
     received = utc(rows.received)
     computed = unskewed(utc(rows.original), utc(rows.sent), received)
+    happened = ibis.coalesce(utc(rows.happened), computed)
     return rows.select(
         source_row=rows.source_row,
         event=event,
-        timestamp=ibis.coalesce(utc(rows.happened), computed),
+        timestamp=happened,
+        unreadable_timestamp=unreadable(
+            ibis.coalesce(text["happened"], text["original"]), happened
+        ),
         known_at=received,
+        unreadable_known_at=unreadable(rows.received, received),
         event_id=text["message"],
         **_identifiers(kind, text),
         session_id=text["session_id"],

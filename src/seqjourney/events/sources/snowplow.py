@@ -28,7 +28,7 @@ from seqjourney.events.files import find_files, kind_of
 from seqjourney.events.records import open_records
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.commerce import positive
-from seqjourney.events.sources.moments import unskewed, utc
+from seqjourney.events.sources.moments import unreadable, unskewed, utc
 from seqjourney.events.sources.nested_json import (
     json_object,
     number_text,
@@ -101,14 +101,22 @@ def _raw_rows(
     rows: Any, entities: Entities, scopes: Sequence[str], options: SnowplowOptions
 ) -> Any:
     collector = utc(rows.collector_tstamp)
-    loaded = ibis.coalesce(utc(rows.load_tstamp), collector)
+    happened = _happened(rows, collector)
+    known_at, unloaded = collector, ibis.null("string")
+    if options.known_at == "load":
+        loaded = utc(rows.load_tstamp)
+        known_at, unloaded = ibis.coalesce(loaded, collector), unreadable(rows.load_tstamp, loaded)
     session = entities.first(_SESSION, "sessionId", "session_id")
     device = ("androidIdfa", "appleIdfa", "appleIdfv", "android_idfa", "apple_idfa", "apple_idfv")
     return rows.select(
         source_row=rows.source_row,
         event=_name(rows),
-        timestamp=_happened(rows, collector),
-        known_at=collector if options.known_at == "collector" else loaded,
+        timestamp=happened,
+        unreadable_timestamp=ibis.coalesce(
+            unreadable(rows.derived_tstamp, happened), unreadable(rows.collector_tstamp, happened)
+        ),
+        known_at=known_at,
+        unreadable_known_at=ibis.coalesce(unloaded, unreadable(rows.collector_tstamp, known_at)),
         event_id=rows.event_id.cast("string"),
         id_user=rows.user_id,
         id_anonymous=ibis.coalesce(

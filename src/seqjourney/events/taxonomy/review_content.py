@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from seqjourney.events.taxonomy.findings import Findings
 from seqjourney.events.taxonomy.mapping import Rules, coverage, lookup, rules
-from seqjourney.events.taxonomy.names import is_object_action, object_action, shown, template
+from seqjourney.events.taxonomy.names import object_action, shown, template
 from seqjourney.events.taxonomy.plan import Names, TrackingPlan
+from seqjourney.events.taxonomy.words import is_past
 
 MOST_LISTED = 1000  # of each kind; the most frequent
 _MOST_SPELLINGS = 3
@@ -64,7 +65,7 @@ _nothing = BeforeValidator(lambda value: () if value is None else value)
 class Review(_Strict):
     """The content of a review file."""
 
-    coverage: dict[str, float] = {}
+    coverage: dict[str, int | float] = {}
     warnings: Names = ()
     unmapped: Annotated[tuple[Proposal, ...], _nothing] = ()
     suspects: Annotated[tuple[Proposal, ...], _nothing] = ()
@@ -74,11 +75,10 @@ class Review(_Strict):
 def draft(findings: Findings, plan: TrackingPlan) -> Review:
     """Put findings into a review in which nothing is decided."""
     covered = coverage(findings.resolved)
-    odd = [name for name in plan.events if not is_object_action(name)]
+    # A name of the plan was chosen by somebody: say what is unusual about it, propose no other.
+    odd = [name for name in plan.events if not any(map(is_past, name.split("_")))]
     warnings = [
-        f"{name}: not object, then action in the past tense; perhaps {object_action(name)}"
-        if object_action(name) != name
-        else f"{name}: not object, then action in the past tense, such as order_completed"
+        f"{name}: has no action in the past tense, as order_completed has"
         for name in odd[:MOST_LISTED]
     ]
     unmapped, suspects = _proposals(findings, plan)
@@ -95,7 +95,7 @@ def draft(findings: Findings, plan: TrackingPlan) -> Review:
         unmapped=unmapped,
         suspects=suspects,
         violations=tuple(
-            Violation.model_validate(record)
+            Violation.model_validate(record | {"share": round(record["share"], 6)})
             for record in findings.violations.head(MOST_LISTED).to_dict("records")
         ),
     )

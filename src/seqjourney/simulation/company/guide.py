@@ -97,7 +97,9 @@ def sources(folder: Path) -> dict[str, Any]:
         "consent": {"purpose": "analytics", "unknown": "allow", "purposes": CONSENT_PURPOSES},
         # The profiles that Amplitude and mParticle number begin with an installation, not a person.
         "identity": {"personal": ["user", "email", "phone"]},
+        "numeric": ["hours_to_open"],
         "company_events": list(COMPANY_EVENTS),
+        "tasks": ["company_churn"],
     }
 
 

@@ -1,0 +1,168 @@
+"""`score`: a trained run and many customers → a folder of predictions, shard by shard."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from seqjourney.cli import say, shown
+from seqjourney.config import Config, nearest, parse
+from seqjourney.errors import ConfigError, DataError
+from seqjourney.files import read_json
+
+EAGER = "eager"
+
+
+def score(
+    run: Path,
+    *,
+    prepared: Path | None = None,
+    events: str | None = None,
+    cutoff: str | None = None,
+    output: Path | None = None,
+    backend: str = EAGER,
+    threads: int | None = None,
+    overdue: str = "refuse",
+    progress: bool = True,
+) -> Any:
+    """Score every customer of prepared data or of an event log.
+
+    Args:
+        run: a trained run.
+        prepared: folder written by `prepare`; unset, and without `events`, the run's own data.
+        events: an event log instead: a Parquet file, a folder or a glob.
+        cutoff: the moment that is asked about, UTC unless it has an offset; unset means when the
+            last event became known.
+        output: folder of the scores; unset means one beside the run.
+        backend: eager, torchscript, onnx or torch_export; all but the first need the run to be
+            exported.
+        threads: unset means all cores.
+        overdue: `refuse` a run that should have been retrained after an erasure, or `allow` it.
+        progress: show a bar on a terminal.
+
+    Returns:
+        `serving.bulk.Scored`.
+
+    Raises:
+        ConfigError: options that do not fit together, or a back end that the model does not have.
+        DataError: no such run, not exported, or a source that cannot be used.
+    """
+    started = time.monotonic()
+    from seqjourney.serving.bulk import score_in_bulk
+    from seqjourney.serving.bulk_job import Job
+    from seqjourney.serving.bulk_source import events_source, prepared_source
+
+    if prepared is not None and events is not None:
+        raise ConfigError("give one of data (or prepared) and events, not both.")
+    moment = _moment(cutoff)
+    if not (run / "run.json").exists():
+        raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
+    about = read_json(run / "run.json")
+    scorer = _load(run, about, backend, overdue)
+    config = parse(Config, about["config"], str(run / "run.json"))
+    source = (
+        events_source(events, scorer)
+        if events is not None
+        else prepared_source(prepared or config.prepared, scorer)
+    )
+    job = Job(
+        run=f"{config.name}/{run.resolve().name}",
+        model=about["model"],
+        run_fingerprint=_fingerprint(run),
+        backend=backend,
+        data=source.name,
+        data_fingerprint=source.fingerprint,
+        cutoff=moment.isoformat() if moment else "latest",
+    )
+    when = f"{moment:%Y%m%dT%H%M%S}" if moment else "latest"
+    default = run.parent / "scores" / f"{run.name}-{source.name}-{when}"
+    scored = score_in_bulk(
+        scorer,
+        source,
+        job,
+        output or default,
+        moment,
+        threads=threads,
+        side_by_side=_side_by_side(about["kind"], backend),
+        progress=progress,
+    )
+    withheld = f", {scored.withheld:,} withheld for consent" if scored.withheld else ""
+    say(
+        f"{scored.customers:,} customers at {scored.cutoff:%Y-%m-%d %H:%M:%S} UTC: "
+        f"{scored.without_events:,} without any event by then{withheld} "
+        f"({scored.made} of {scored.shards} shards made now, {time.monotonic() - started:.0f} s)",
+        f"Scores: {shown(scored.folder)}",
+    )
+    return scored
+
+
+def _load(run: Path, about: dict[str, Any], backend: str, overdue: str) -> Any:
+    """Load the run, or its exported program."""
+    import torch
+
+    from seqjourney.serving.backends import FILES
+    from seqjourney.serving.scorer import load
+
+    if overdue not in ("refuse", "allow"):
+        raise ConfigError(f"overdue={overdue}: choose refuse or allow.")
+    if backend == EAGER:
+        return load(run, "allow" if overdue == "allow" else "refuse")
+    found = next((name for format_, name in FILES.items() if format_ == backend), None)
+    if found is None:
+        choices = (EAGER, *FILES)
+        raise ConfigError(
+            f"backend={backend}: choose {', '.join(choices)}.{nearest(backend, choices)}"
+        )
+    if about["kind"] not in ("gru", "transformer"):
+        raise ConfigError(
+            f"backend={backend}: {run} is a {about['kind']}, and only networks (gru, transformer) "
+            "are exported. Use backend=eager."
+        )
+    if not (run / found).exists():
+        hint = (
+            " (which takes no GRU)" if (about["kind"], backend) == ("gru", "torch_export") else ""
+        )
+        raise DataError(
+            f"{run} is not exported for {backend}{hint}. Run: python scripts/export.py "
+            f"run={shown(run)} format={backend}"
+        )
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # an ONNX session takes its threads when it is opened
+    try:
+        return load(run / found, "allow" if overdue == "allow" else "refuse")
+    finally:
+        torch.set_num_threads(before)
+
+
+def _side_by_side(kind: str, backend: str) -> bool:
+    """Whether shards may be scored at once: a baseline asks the one engine, a GPU is one."""
+    import torch
+
+    if kind not in ("gru", "transformer"):
+        return False
+    return backend != EAGER or not torch.cuda.is_available()
+
+
+def _moment(cutoff: str | None) -> datetime | None:
+    from datetime import UTC
+
+    import pandas as pd
+
+    if cutoff is None:
+        return None
+    stamp = pd.to_datetime(cutoff, errors="coerce")
+    if pd.isna(stamp):
+        raise ConfigError(f"cutoff={cutoff} is not a time; write it as 2024-05-31T12:00.")
+    moment: datetime = stamp.to_pydatetime()
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _fingerprint(run: Path) -> str:
+    """Identify a trained model by its content, wherever the run lies."""
+    from seqjourney.events.ledger import sha256_of
+    from seqjourney.events.log import digest
+
+    files = [run / name for name in ("run.json", "model.pt", "model.json", "trees.txt")]
+    return digest([sha256_of(file) for file in files if file.exists()])
