@@ -42,7 +42,7 @@ def read(connector: ModuleType, path: Path, **options: Any) -> pd.DataFrame:
 
 def rejects(connector: ModuleType, path: Path, **options: Any) -> list[Reject]:
     with opened(connector, path, **options) as (backend, source):
-        return source.rejected(backend)
+        return list(source.rejected(backend))
 
 
 def row(rows: pd.DataFrame, place: int) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def nothing_is_lost(
     file.write_text("\n".join(json.dumps(record) for record in records) + "\n", encoding="utf-8")
     with opened(connector, file, **options) as (backend, source):
         rows = backend.execute(source.rows)
-        rejected = source.rejected(backend)
+        rejected = list(source.rejected(backend))
     assert len(rows) + len(rejected) == len(records)
     assert rows["source_row"].is_unique
     for column in ("properties", "consent"):

@@ -231,7 +231,7 @@ def test_every_line_is_a_reject_or_as_many_rows_as_it_has_events(records, tmp_pa
     path = tmp_path / "batches.jsonl"
     path.write_text("\n".join(map(json.dumps, records)) + "\n")
     with opened(mparticle, path) as (backend, source):
-        rows, rejected = backend.execute(source.rows), source.rejected(backend)
+        rows, rejected = backend.execute(source.rows), list(source.rejected(backend))
     refused = {reject.line for reject in rejected}
     expected = 0
     for number, record in enumerate(records, start=1):
