@@ -50,7 +50,7 @@ WITH_SPARK = {"spark_equals_duckdb"}
 
 def run(name: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
 
 
 def committed() -> dict[str, str]:
