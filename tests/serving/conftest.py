@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def needing_consent(run_of: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Return a copy of a run whose data needed consent to analytics."""
+
+    def run(unknown: str) -> Path:
+        folder = shutil.copytree(run_of("recency"), tmp_path / unknown)
+        about = json.loads((folder / "run.json").read_text())
+        about["config"]["data"] = {
+            "name": "small",
+            "sources": [{"kind": "segment", "path": "exports"}],
+            "consent": {"purpose": "analytics", "unknown": unknown},
+        }
+        (folder / "run.json").write_text(json.dumps(about))
+        return folder
+
+    return run

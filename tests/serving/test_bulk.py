@@ -274,24 +274,6 @@ def test_customers_of_whom_nothing_is_known_get_no_score_and_are_counted(
     assert pq.read_table(tmp_path / "scores/shard-00000.parquet")["score"].null_count > 0
 
 
-@pytest.fixture
-def needing_consent(run_of: RunOf, tmp_path: Path) -> Callable[[str], Path]:
-    """Return a copy of a run whose data needed consent to analytics."""
-
-    def run(unknown: str) -> Path:
-        folder = shutil.copytree(run_of("recency"), tmp_path / unknown)
-        about = json.loads((folder / "run.json").read_text())
-        about["config"]["data"] = {
-            "name": "small",
-            "sources": [{"kind": "segment", "path": "exports"}],
-            "consent": {"purpose": "analytics", "unknown": unknown},
-        }
-        (folder / "run.json").write_text(json.dumps(about))
-        return folder
-
-    return run
-
-
 @pytest.mark.parametrize("unknown", ["allow", "withhold"])
 def test_consent_in_an_event_log_is_honoured_as_load_does(
     unknown: str, needing_consent: Callable[[str], Path], frame: pd.DataFrame, tmp_path: Path

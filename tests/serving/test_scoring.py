@@ -1,6 +1,5 @@
 """`seqjourney.load` scores a frame as the run itself did, and says what is wrong with a bad one."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -214,27 +213,9 @@ def test_loading_a_model_runs_no_code_from_the_file(run_of: RunOf, tmp_path: Pat
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.fixture
-def with_consent(run_of: RunOf, tmp_path: Path) -> Callable[[str], Path]:
-    """Return a copy of a run whose data needed consent to analytics."""
-
-    def run(unknown: str) -> Path:
-        folder = shutil.copytree(run_of("recency"), tmp_path / unknown)
-        about = json.loads((folder / "run.json").read_text())
-        about["config"]["data"] = {
-            "name": "several",
-            "sources": [{"kind": "segment", "path": "exports"}],
-            "consent": {"purpose": "analytics", "unknown": unknown},
-        }
-        (folder / "run.json").write_text(json.dumps(about))
-        return folder
-
-    return run
-
-
 @pytest.mark.parametrize("unknown", ["allow", "withhold"])
 def test_who_does_not_consent_at_the_cutoff_is_not_scored(
-    unknown: str, with_consent: Callable[[str], Path], frame: pd.DataFrame
+    unknown: str, needing_consent: Callable[[str], Path], frame: pd.DataFrame
 ):
     first, second, third = frame["customer_id"].unique()[:3]
     early, late = pd.Timestamp("2023-03-01", tz="UTC"), pd.Timestamp("2023-06-01", tz="UTC")
@@ -249,7 +230,7 @@ def test_who_does_not_consent_at_the_cutoff_is_not_scored(
     said = [{**row, "known_at": row["timestamp"], "event": "chose"} for row in said]
     said = [{**row, "event_id": f"consent {i}"} for i, row in enumerate(said)]
     spoken = pd.concat([frame, pd.DataFrame(said)], ignore_index=True)
-    scorer = seqjourney.load(with_consent(unknown))
+    scorer = seqjourney.load(needing_consent(unknown))
     for cutoff, withheld in (("2023-05-01", {first, third}), ("2023-07-01", {first, second})):
         found = scorer.score(spoken, cutoff).set_index("customer_id")
         denied = set(found.index[found["withheld"] == "consent denied"])
@@ -262,16 +243,16 @@ def test_who_does_not_consent_at_the_cutoff_is_not_scored(
 
 
 def test_a_model_that_needs_consent_asks_for_it(
-    with_consent: Callable[[str], Path], frame: pd.DataFrame
+    needing_consent: Callable[[str], Path], frame: pd.DataFrame
 ):
     with pytest.raises(DataError, match=r"granted 'analytics'.*no column 'consent'"):
-        seqjourney.load(with_consent("withhold")).score(frame)
-    assert seqjourney.load(with_consent("allow")).score(frame)["withheld"].isna().all()
+        seqjourney.load(needing_consent("withhold")).score(frame)
+    assert seqjourney.load(needing_consent("allow")).score(frame)["withheld"].isna().all()
 
 
 @pytest.mark.parametrize("said", ["Denied", "no", "yes"])
 def test_a_word_for_consent_that_is_none_is_refused(
-    said: str, with_consent: Callable[[str], Path], frame: pd.DataFrame
+    said: str, needing_consent: Callable[[str], Path], frame: pd.DataFrame
 ):
     with pytest.raises(DataError, match=f"holds '{said}'; write unknown, granted, denied"):
-        seqjourney.load(with_consent("allow")).score(frame.assign(consent=said))
+        seqjourney.load(needing_consent("allow")).score(frame.assign(consent=said))
