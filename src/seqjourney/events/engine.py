@@ -58,7 +58,7 @@ def connect(
     if forbidden:
         raise ConfigError(
             f"{scratch}: the engine cannot work in a folder whose path holds '{forbidden[0]}'. "
-            "Choose another place for data.processed and the output."
+            "Choose another place for processed=... and output=..."
         )
     if engine == "spark":
         from seqjourney.events import spark_engine

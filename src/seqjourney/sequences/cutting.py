@@ -105,6 +105,8 @@ def learnable_customers(
     """Return whose tokens a tokenizer fitted at a moment may learn from, (C,) bool.
 
     As with snapshots, both the state of consent at that moment and the latest one must allow it.
+    The latest one is known only later: it decides who is left out, as the law asks, and nothing
+    else of it reaches the vocabulary.
     """
     policy = consent_policy(prepared)
     if policy is None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
+from seqjourney.events.cleaning import LARGEST_AMOUNT
 from seqjourney.events.consent.policy import STATES
 from seqjourney.sequences.tokenizer import FIRST, MISSING, UNKNOWN, Tokenizer
 
@@ -25,7 +26,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
 _MICROSECOND = timedelta(microseconds=1)
 _UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
-_LARGEST = 1e30  # as in `events.cleaning`
 _EARLIEST: datetime = DataConfig.model_fields["earliest"].default
 
 
@@ -173,7 +173,7 @@ def _number(key: str, value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
-    if not abs(number) <= _LARGEST:
+    if not abs(number) <= LARGEST_AMOUNT:
         raise DataError(f"'{key}' is {value!r}, which is no number that can be used.")
     return number
 
