@@ -415,3 +415,15 @@ def test_without_an_output_the_scores_stand_beside_the_run(run_of: RunOf, tmp_pa
     assert score(run).folder == tmp_path / "scores/recency-small-latest"
     dated = score(run, cutoff="2023-10-01T02:00+02:00")
     assert dated.folder == tmp_path / "scores/recency-small-20231001T000000"
+
+
+def test_scores_of_a_pattern_and_of_another_back_end_have_folders_of_their_own(
+    run_of: RunOf, parquet: Path, tmp_path: Path
+):
+    run = Path(shutil.copytree(run_of("gru"), tmp_path / "gru"))
+    export(run, kind="torchscript")
+    eager = score(run, events=str(parquet.parent / "*.parquet"))
+    other = score(run, events=str(parquet.parent / "*.parquet"), backend="torchscript")
+    name = f"gru-{parquet.parent.name}-latest"
+    assert [eager.folder.name, other.folder.name] == [name, f"{name}-torchscript"]
+    assert_same_scores(read(other.folder), read(eager.folder), atol=1e-4)

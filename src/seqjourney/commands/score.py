@@ -77,7 +77,8 @@ def score(
         cutoff=moment.isoformat() if moment else "latest",
     )
     when = f"{moment:%Y%m%dT%H%M%S}" if moment else "latest"
-    default = run.parent / "scores" / f"{run.name}-{source.name}-{when}"
+    parts = [run.name, source.name, when, *([backend] if backend != EAGER else [])]
+    default = run.parent / "scores" / "-".join(parts)
     scored = score_in_bulk(
         scorer,
         source,

@@ -119,7 +119,9 @@ def events_source(path: str, scorer: Scorer) -> Source:
     config = config_of(columns, scorer.tokenizer, scorer.reading, also, path)
     told = config.model_dump(mode="json", exclude={"path", "latest"})
     contents = [describe_file(file)["sha256"] for file in files]
-    return Source(Path(path).stem, digest([told, contents]), None, config)
+    plain = [part for part in Path(path).parts if not set(part) & set("*?[")]
+    name = Path(plain[-1]).stem if plain else ""
+    return Source(name or "events", digest([told, contents]), None, config)
 
 
 @contextmanager
