@@ -1,10 +1,10 @@
 """How Spark opens raw files: every row with its place, lines that are no records in theirs too.
 
-Spark reads pieces of files in any order. Each row gets `engine.POSITION`, its place among all rows
-of all files, as if one reader had gone through them in turn: a Parquet file knows the numbers of
-its rows, and where each piece of a text file begins is counted beforehand. That costs one more
-reading of text files (of their lines alone), and makes a source's row numbers, what repeats what,
-and the ids of tables without ids the same on every engine.
+Spark reads pieces of files in any order. Each row gets `POSITION`, its place among all rows of all
+files, as if one reader had gone through them in turn: a Parquet file knows the numbers of its rows,
+and where each piece of a text file begins is counted beforehand. That costs one more reading of
+text files (of their lines alone), and makes a source's row numbers, what repeats what, and the ids
+of tables without ids the same on every engine.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from seqjourney.errors import DataError
-from seqjourney.events.engine import POSITION
+from seqjourney.events.engine.files import POSITION
+from seqjourney.events.engine.spark import session_of, table
 from seqjourney.events.files import kind_of
 
 _URI, _START, _NUMBER = "__uri", "__start", "__number"
 _LINE = "value"
 
 
-def read_table(session: Any, files: Sequence[Path]) -> Any:
-    """Open CSV or Parquet files as a Spark data frame with `POSITION`; see `engine.read_table`."""
+def read_table(backend: Any, files: Sequence[Path]) -> Any:
+    """See `engine.read_table`; the table has `POSITION`."""
+    session = session_of(backend)
     if kind_of(files[0]) == "csv":
-        return _numbered(session, files, _read_csv(session, files)).drop("file")
+        return table(backend, _numbered(session, files, _read_csv(session, files)).drop("file"))
     import pyarrow.parquet as pq
     from pyspark.sql import functions as F
 
@@ -45,11 +47,11 @@ def read_table(session: Any, files: Sequence[Path]) -> Any:
     placed = rows.select("*", number, _piece()[0])
     placed = placed.join(F.broadcast(before), _URI, "left")
     placed = placed.withColumn(POSITION, F.col(_NUMBER) + F.col("first"))
-    return placed.drop(_URI, _NUMBER, "first")
+    return table(backend, placed.drop(_URI, _NUMBER, "first"))
 
 
-def read_json_lines(session: Any, files: Sequence[Path], types: Mapping[str, str]) -> Any:
-    """Open JSON Lines as a Spark data frame; see `engine.read_json_lines`."""
+def read_json_lines(backend: Any, files: Sequence[Path], types: Mapping[str, str]) -> Any:
+    """See `engine.read_json_lines`."""
     from pyspark.sql import functions as F
 
     fields = ", ".join(f"{_quoted(key)}: {_spark_type(kind)}" for key, kind in types.items())
@@ -60,21 +62,29 @@ def read_json_lines(session: Any, files: Sequence[Path], types: Mapping[str, str
         {"allowSingleQuotes": "false"},
     )
     whole = (F.size("records") == 1) & F.col(_LINE).rlike(r"^\s*\{[\s\S]*\}\s*$")
-    lines = _lines(session, files).withColumn("records", record)
+    lines = _lines(session_of(backend), files).withColumn("records", record)
     lines = lines.withColumn("record", F.when(whole, F.col("records")[0])).drop("records")
     columns = []
     for key, kind in types.items():
         value = F.col(f"record.{_quoted(key)}")
         columns.append((_json(value, key) if kind == "JSON" else value).alias(key))
-    return lines.select(*columns, "file", POSITION)
+    return table(backend, lines.select(*columns, "file", POSITION))
 
 
-def json_keys(session: Any, files: Sequence[Path]) -> Any:
-    """Return the distinct keys of JSON Lines; see `engine.json_keys`."""
+def json_keys(backend: Any, files: Sequence[Path]) -> Any:
+    """See `engine.json_keys`."""
     from pyspark.sql import functions as F
 
-    lines = session.read.option("lineSep", "\n").text([str(file) for file in files])
-    return lines.select(F.explode(F.expr(f"json_object_keys({_LINE})")).alias("key")).distinct()
+    lines = session_of(backend).read.option("lineSep", "\n").text([str(file) for file in files])
+    keys = F.explode(F.expr(f"json_object_keys({_LINE})")).alias("key")
+    return table(backend, lines.select(keys).distinct())
+
+
+def read_parquet(backend: Any, files: Path | Sequence[Path]) -> Any:
+    """See `engine.read_parquet`."""
+    names = [str(files)] if isinstance(files, Path) else [str(file) for file in files]
+    reader = session_of(backend).read.option("recursiveFileLookup", "true")
+    return table(backend, reader.parquet(*names))
 
 
 def _lines(session: Any, files: Sequence[Path]) -> Any:
