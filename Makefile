@@ -15,8 +15,9 @@ demo: .venv/ready
 	@echo "Next:       source .venv/bin/activate && python scripts/train.py --help"
 
 # Two processes of one thread each: on two cores, threads of both would only wait for each other.
+# Files in their own order: by number of tests, the few long ones of Spark would come last, alone.
 test: .venv/ready lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .

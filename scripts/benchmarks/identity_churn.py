@@ -28,6 +28,7 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
 
 STRATEGIES = ("none", "user_id", "full")
 MODELS = ("logistic", "lightgbm")
+QUICK_SOURCES = ("web", "app", "store")
 TARGET = ("order_completed", "subscription_renewed")
 WINDOW = timedelta(days=60)
 NOTE = """Average precision and ROC-AUC of churn over the true persons that every strategy scores
@@ -81,6 +82,9 @@ def _train(folder: Path, strategy: str, chosen: Options) -> dict[str, pd.DataFra
     content = load_config("train", "experiment=company_churn")
     content["data"] |= {"name": strategy, "tasks": [], "threads": chosen.threads}
     content["data"]["identity"] |= {"strategy": strategy}
+    if chosen.quick:
+        sources = content["data"]["sources"]
+        content["data"]["sources"] = [one for one in sources if one["name"] in QUICK_SOURCES]
     content |= {"processed": str(folder / "processed"), "output": str(folder / "outputs")}
     found = {}
     with redirect_stdout(io.StringIO()):

@@ -108,7 +108,7 @@ def write_results(
         name: of the benchmark.
         chosen: its options.
         figures: the published numbers.
-        rows: one mapping per measured thing, all with the same keys.
+        rows: one mapping per measured thing; what a row lacks stays empty in the table.
         note: what the figures mean and how they were measured, for the Markdown file.
     """
     content = {
@@ -157,7 +157,7 @@ def _markdown(name: str, content: dict[str, Any], note: str, *, quick: bool) -> 
 def _table(rows: list[dict[str, str]]) -> list[str]:
     if not rows:
         return []
-    head = list(rows[0])
+    head = list(dict.fromkeys(key for row in rows for key in row))
     body = [" | ".join(row.get(key, "") for key in head) for row in rows]
     return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {line} |" for line in body)]
 

@@ -1,4 +1,4 @@
-"""What a live score costs: one event into `seqjourney.Stream`, in process, on one core.
+"""What a live score costs: into `seqjourney.Stream`, in process, on one core, and over HTTP.
 
 GRU and transformer with their default settings, trained for a few epochs on the simulated shop
 (how long an answer takes does not depend on what was learned). Made-up customers live through
@@ -8,7 +8,7 @@ events, already tokens, in one pass.
 
 `stream_max_error` is the largest difference of log-odds between streaming and
 `seqjourney.load(...).score` over the whole history, of all the shop's customers and the made-up
-ones.
+ones. The service's load test is `serving_load`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
     scratch,
     write_results,
 )
+from serving_load import measure_service  # type: ignore[import-not-found]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 import seqjourney
@@ -45,7 +46,12 @@ median time of the torch network over the last 500 events (tokens ready, one pas
 the median time of an update, of the network where it is lower; lowest and highest customer.
 `stream_max_error`: largest difference of log-odds to scoring the whole history, of both networks'
 the larger; low is the other's. Rows: `cpu_ms` is processor time of an update, which a busy machine
-raises less; `many_events_per_second` takes 256 customers' events at once."""
+raises less; `many_events_per_second` takes 256 customers' events at once. Over HTTP: the GRU behind
+`scripts/serve.py` with two workers and Redis on loopback, one event a request, senders and service
+on the same cores; `requests_per_second` and `p99_ms` with 16 senders, median, lowest and highest
+round; `refused` requests were told to come again (503), `unanswered` ones went to a worker that was
+killed, and both were sent again. `lost_events`, `double_counted_events`: all that was sent, the
+overloaded round's and the killed worker's too, against the states in Redis."""
 KINDS = ("gru", "transformer")
 PAST = 500
 TOGETHER = 256
@@ -70,9 +76,12 @@ def main() -> None:
             figures[f"stream_p99_ms_{kind}"] = p99
             speedups.append(speedup)
             rows.append({"model": kind, **row})
+        service, more = measure_service(runs["gru"], shop, *((2, 20) if chosen.quick else (7, 150)))
+        figures |= service
+        rows += more
         context = seqjourney.load(runs["gru"]).model.config.context  # type: ignore[attr-defined]
     figures["stream_speedup_over_reencode_500"] = min(speedups, key=lambda s: s.value)
-    errors = [row["max_error"] for row in rows]
+    errors = [row["max_error"] for row in rows if "max_error" in row]
     unit = "log-odds, largest difference to scoring the whole history"
     figures["stream_max_error"] = Figure(max(errors), min(errors), max(errors), unit)
     note = NOTE.format(context=context, rounds=rounds, timed=timed)

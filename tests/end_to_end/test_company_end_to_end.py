@@ -329,7 +329,8 @@ def test_hours_to_open_are_those_since_the_delivery(company: Company, both: pd.D
     table = table.join(both.set_index("event_id")["known_at"], how="inner")
     delivered = table[table["call"] == "Email Delivered"].groupby(["to", "mail"])
     opens = both[both["event"] == "email_opened"].set_index("event_id")
-    table = table.join(delivered[["at", "known_at"]].min(), on=["to", "mail"], rsuffix="_sent")
+    sent = delivered[["at", "known_at"]].min().add_suffix("_sent")
+    table = table.join(sent, on=["to", "mail"])
     table = table.loc[opens.index]
     # An open that is known before its delivery is: nobody could have told the hours then.
     table["at_sent"] = table["at_sent"].where(table["known_at_sent"] <= table["known_at"])
