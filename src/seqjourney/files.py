@@ -159,7 +159,13 @@ def replacing_file(path: Path) -> Iterator[Path]:
     try:
         with explaining_full_disk(path):
             yield partial
-        partial.replace(path)
+        try:
+            partial.replace(path)
+        except FileNotFoundError:
+            raise DataError(
+                f"{partial} is gone: another process removed it while it was written. Run the "
+                "same command again."
+            ) from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -38,6 +38,7 @@ from seqjourney.events.customers import Customer
 from seqjourney.events.engine import connect
 from seqjourney.events.ledger import open_obligations, overdue, require_current
 from seqjourney.events.log import read_manifest
+from seqjourney.files import locked, write_json
 from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.store import open_store
 from small_logs import data_config, write_csv
@@ -466,6 +467,28 @@ def test_runs_on_other_data_are_somebody_elses(place: Path):
     before = contents(other)
     forgotten(place)
     assert contents(other) == before
+
+
+@pytest.mark.parametrize(("data_set", "stay"), [("other", True), ("small", False)])
+def test_scores_of_other_data_are_somebody_elses(data_set: str, stay: bool, place: Path):
+    scores = place / "outputs/demo/scores/gru-other-latest"
+    scores.mkdir(parents=True)
+    write_json(scores / "manifest.json", {"job": {"data_set": data_set}})
+    pd.DataFrame({"customer_id": ["c0007", "c0008"]}).to_parquet(scores / "shard-00000.parquet")
+    forgotten(place, customer="c0007")
+    left = pd.read_parquet(scores / "shard-00000.parquet")["customer_id"]
+    assert ("c0007" in set(left)) is stay
+
+
+def test_nothing_is_erased_while_another_process_writes_scores(place: Path):
+    scores = place / "outputs/demo/scores/gru-small-latest"
+    scores.mkdir(parents=True)
+    before = contents(place / "outputs")
+    words = r"gru-small-latest is being written by score \(process"
+    with locked(scores, "score"), pytest.raises(DataError, match=words):
+        forgotten(place, customer="c0007")
+    assert contents(place / "outputs") == before
+    forgotten(place, customer="c0007")
 
 
 def test_an_interrupted_training_that_saw_the_customer_goes(place: Path):

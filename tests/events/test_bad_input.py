@@ -50,6 +50,12 @@ def test_a_missing_declared_field_is_named_with_those_that_exist(tmp_path):
     refuse(tmp_path, path, "no column 'price'. Known: at, customer, event", numeric=["price"])
 
 
+def test_no_column_of_our_own_is_named_with_those_of_a_parquet_file(tmp_path):
+    path = tmp_path / "raw.parquet"
+    pd.DataFrame({"customer": ["a"], "at": ["2023-01-01"], "event": ["x"]}).to_parquet(path)
+    refuse(tmp_path, path, r"no column 'price'\. Known: at, customer, event\.", numeric=["price"])
+
+
 def test_text_in_every_cell_of_a_numeric_column_stops(tmp_path):
     path = text(tmp_path, "customer,at,event,amount\n" + "a,2023-01-01,x,cheap\n" * 5)
     message = refuse(tmp_path, path, r"5 of 5 rows cannot be used.*bad 'value'", value="amount")

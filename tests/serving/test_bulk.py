@@ -224,7 +224,64 @@ def test_data_that_changes_while_it_is_scored_is_noticed(
     monkeypatch.setattr(bulk.Shards, "make", meddling)
     with pytest.raises(DataError, match="was prepared again"):
         score(run_of("recency"), prepared=prepared, output=tmp_path / "scores")
-    assert "finished" not in json.loads((tmp_path / "scores/manifest.json").read_text())
+    assert not (tmp_path / "scores").exists()  # an erased customer could be in any shard
+
+
+def test_a_finished_folder_of_which_shards_are_missing_does_not_say_finished(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, output = run_of("recency"), tmp_path / "scores"
+    score(run, output=output)
+    (output / "shard-00000.parquet").unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bulk.Shards, "make", interrupted)
+        score(run, output=output)
+    assert "finished" not in json.loads((output / "manifest.json").read_text())
+    assert score(run, output=output).made == 1
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_even_a_small_job_has_a_shard_for_every_core(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bulk, "MOST_CUSTOMERS", 50_000)
+    monkeypatch.setattr(bulk, "_WORTH_A_PIECE", 10)
+    assert score(run_of("gru"), output=tmp_path / "network").shards == 8
+    assert score(run_of("recency"), output=tmp_path / "baseline").shards == 1
+
+
+def test_who_was_erased_is_not_scored_from_the_old_export(
+    run_of: RunOf, frame: pd.DataFrame, small_log: Any, parquet: Path, tmp_path: Path
+):
+    from seqjourney.events.hashing import read_key
+    from seqjourney.events.suppression import HashKey, Suppression, write_suppression
+
+    gone = frame["customer_id"].iloc[0]
+    run = shutil.copytree(run_of("recency"), tmp_path / "recency")
+    about = json.loads((run / "run.json").read_text())
+    about["config"]["processed"] = str(tmp_path)
+    (run / "run.json").write_text(json.dumps(about))
+    prepared = tmp_path / about["config"]["data"]["name"]
+    shutil.copytree(small_log.prepared, prepared)
+    before = score(run, events=str(parquet), output=tmp_path / "before")
+    listed = Suppression().adding("r1", [("customer", gone)], HashKey.of(read_key(tmp_path)))
+    write_suppression(listed, prepared)
+    after = score(run, events=str(parquet), output=tmp_path / "after")
+    assert set(read(before.folder).index) - set(read(after.folder).index) == {gone}
+
+
+def test_addresses_as_ids_are_fine_where_no_log_is_kept(
+    run_of: RunOf, frame: pd.DataFrame, tmp_path: Path
+):
+    named = frame.assign(customer_id=frame["customer_id"] + "@example.org")
+    named.to_parquet(tmp_path / "events.parquet", index=False)
+    scored = score(
+        run_of("recency"), events=str(tmp_path / "events.parquet"), output=tmp_path / "scores"
+    )
+    assert scored.customers == frame["customer_id"].nunique()
 
 
 @pytest.mark.parametrize(("customers", "events"), [(1, 10**9), (7, 10**9), (10**9, 40), (5, 40)])
@@ -284,6 +341,10 @@ def test_consent_in_an_event_log_is_honoured_as_load_does(
     spoken.loc[spoken.index[spoken["customer_id"] == second][0], "consent"] = "granted"
     spoken.to_parquet(tmp_path / "events.parquet", index=False)
     run = needing_consent(unknown)
+    by_then = spoken["known_at"][spoken["consent"] == "denied"].iloc[0] - pd.Timedelta("1s")
+    since = seqjourney.load(run).score(spoken, by_then).set_index("customer_id")
+    expected_reason = "consent withdrawn since" if unknown == "allow" else "consent unknown"
+    assert since.loc[first, "withheld"] == expected_reason
     scored = score(run, events=str(tmp_path / "events.parquet"), output=tmp_path / "scores")
     found = read(scored.folder)
     expected = seqjourney.load(run).score(spoken).set_index("customer_id")
@@ -388,6 +449,8 @@ def test_data_with_other_label_only_events_is_refused(
         ("recency", {"backend": "onnx"}, "is a recency, and only networks"),
         ("gru", {"backend": "torch_export"}, "not exported for torch_export .which takes no GRU"),
         ("gru", {"overdue": "maybe"}, "choose refuse or allow"),
+        ("gru", {"threads": -1}, "threads=-1: give a whole number from 1 on"),
+        ("gru", {"threads": "two"}, "threads=two: give a whole number from 1 on"),
         ("gru", {"prepared": Path("a"), "events": "b"}, "not both"),
         ("gru", {"prepared": Path("nowhere")}, "nowhere is not prepared"),
         ("gru", {"events": "nowhere.parquet"}, "no such file"),

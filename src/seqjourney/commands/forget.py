@@ -25,7 +25,7 @@ from seqjourney.config.types import Duration, Moment
 from seqjourney.errors import DataError
 from seqjourney.events import hashing
 from seqjourney.events.customers import Customer, find_customer, stored_forms
-from seqjourney.events.erasure import erase_outputs
+from seqjourney.events.erasure import erase_outputs, refuse_while_written
 from seqjourney.events.identity.rules import split
 from seqjourney.events.ledger import LEDGER, Entry, Ledger, sha256_of
 from seqjourney.events.log import read_manifest
@@ -91,6 +91,7 @@ def forget(config: ForgetConfig, *, progress: bool = True) -> Entry:
     prepared, data = config.prepared, config.data
     # The ledger is of all data sets; an erasure from another one must not write it meanwhile.
     with locked(prepared, "forget"), locked(config.outputs / LEDGER, "forget"):
+        refuse_while_written(config.outputs)
         recover_folder(prepared)
         read_manifest(prepared)
         secret = hashing.read_key(config.processed)

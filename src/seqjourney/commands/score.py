@@ -56,6 +56,8 @@ def score(
 
     if prepared is not None and events is not None:
         raise ConfigError("give one of data (or prepared) and events, not both.")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ConfigError(f"threads={threads}: give a whole number from 1 on; null is all cores.")
     moment = _moment(cutoff)
     if not (run / "run.json").exists():
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
@@ -63,7 +65,7 @@ def score(
     scorer = _load(run, about, backend, overdue)
     config = parse(Config, about["config"], str(run / "run.json"))
     source = (
-        events_source(events, scorer)
+        events_source(events, scorer, config.processed)
         if events is not None
         else prepared_source(prepared or config.prepared, scorer)
     )
@@ -73,6 +75,7 @@ def score(
         run_fingerprint=_fingerprint(run),
         backend=backend,
         data=source.name,
+        data_set=config.data.name if source.prepared is None else source.name,
         data_fingerprint=source.fingerprint,
         cutoff=moment.isoformat() if moment else "latest",
     )

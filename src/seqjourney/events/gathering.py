@@ -136,9 +136,10 @@ def _check_problems(
     for source, one in zip(config.sources, arrived, strict=True):
         mine = counted[counted["source"] == one.label].set_index("problem")
         faults = mine[mine.index.notna() & (mine.index != NOBODY)][["rows", "first"]]
-        lines = pd.DataFrame([(r.reason, r.line - 1) for r in one.rejects], columns=["why", "line"])
-        lines = lines.groupby("why").agg(rows=("line", "size"), first=("line", "min"))
-        faults = pd.concat([faults, lines])
+        lines = [(r.reason, f"line {r.line} of {r.file}") for r in one.rejects]
+        rejects = pd.DataFrame(lines, columns=["why", "place"]).groupby("why")
+        rejected = rejects.agg(rows=("place", "size"), place=("place", "first"))
+        faults = pd.concat([faults, rejected]).astype({"rows": "int64"})
         total = int(mine["rows"].sum()) + len(one.rejects)
         by_size = faults.sort_values("rows", ascending=False)
         where = f"{source.path} (source '{one.label}')"

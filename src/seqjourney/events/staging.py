@@ -135,7 +135,8 @@ def check_problems(
     Args:
         backend: from `events.engine.connect`.
         source: what was read.
-        problems: `rows` and `first` (row) by problem, the most frequent first.
+        problems: `rows` and `first` (row) by problem, the most frequent first; instead of `first`,
+            lines that are no records have a `place`.
         total: rows of the source, bad ones included.
         where: the source's path, for messages.
         config: says how many bad rows are too many.
@@ -147,9 +148,13 @@ def check_problems(
     stop = config.on_bad_rows == "stop"
     if not stop and bad < total and bad / total <= config.max_quarantined_share:
         return
-    worst, first = str(problems.index[0]), int(problems["first"].iloc[0])
-    value = _value(backend, source, worst, first)
-    example = f"'{worst}'{value} first at data row {source.record_of(first) + 1} of {where}"
+    worst, found = str(problems.index[0]), problems.iloc[0]
+    if pd.isna(found["first"]):
+        example = f"'{worst}' first at {found['place']}"
+    else:
+        first = int(found["first"])
+        value = _value(backend, source, worst, first)
+        example = f"'{worst}'{value} first at data row {source.record_of(first) + 1} of {where}"
     if stop:
         raise DataError(
             f"{bad:,} of {total:,} rows cannot be used: {example}. "

@@ -24,7 +24,7 @@ from seqjourney.sequences.store import SequenceStore, open_store
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer, fit_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 
 
 def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:

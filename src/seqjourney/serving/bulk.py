@@ -1,10 +1,11 @@
 """Scoring in bulk: every customer of a source, shard by shard, into Parquet files.
 
 A shard is a stretch of customers in the order of the store, with so few customers and events that
-memory does not grow with the source. It appears whole or not at all, says inside which job it
-belongs to, and carries checksums, so that a job that was killed goes on where it stopped and a
-damaged shard is made again (`bulk_job` binds a folder to one job). Shards are scored side by side,
-one core each.
+memory does not grow with the source but for the ids of its customers. It appears whole or not at
+all, says inside which job it belongs to, and carries checksums, so that a job that was killed goes
+on where it stopped and a damaged shard is made again (`bulk_job` binds a folder to one job).
+Networks score shards side by side, one core each. A baseline computes features by a query of the
+whole log per shard.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 
 from seqjourney.files import explaining_full_disk, locked, replacing_file
 from seqjourney.sequences.task_data import TaskData
-from seqjourney.serving.bulk_job import Job, claimed, finish
+from seqjourney.serving.bulk_job import Job, begin, claimed, finish
 from seqjourney.serving.bulk_source import Customers, Source, opened
 from seqjourney.serving.scorer import Scorer
 from seqjourney.serving.tokens import moment_us, snapshots_of
@@ -35,6 +36,8 @@ from seqjourney.serving.tokens import moment_us, snapshots_of
 MOST_CUSTOMERS = 50_000
 MOST_EVENTS = 4_000_000
 """Of one shard; a customer with more events is a shard alone."""
+_PIECES, _WORTH_A_PIECE = 8, 1_000
+"""Even a small job has so many shards, of so many customers at least, that all cores have one."""
 _MARK = b"seqjourney"
 _COLUMNS = [
     ("customer_id", pa.string()),
@@ -101,13 +104,22 @@ def score_in_bulk(
             tempfile.TemporaryDirectory(dir=output, prefix="scratch-") as scratch,
             opened(source, scorer, Path(scratch), cores) as customers,
         ):
-            shards = Shards(scorer, job, output, customers, moment_us(customers.store, cutoff))
+            moment = moment_us(customers.store, cutoff)
+            pieces = _PIECES if side_by_side else 1
+            shards = Shards(scorer, source, job, output, customers, moment, pieces)
             shards.remove_others()
             todo = [number for number in range(len(shards)) if not shards.is_whole(number)]
+            if todo:
+                begin(output, job)
             workers = min(cores, len(todo)) if side_by_side and todo else 1
-            with _bar(shards, todo, progress) as advance, _threads_each(cores // workers):
-                _each(shards.make, todo, workers, cores // workers, advance)
-        source.require_unchanged()
+            try:
+                with _bar(shards, todo, progress) as advance, _threads_each(cores // workers):
+                    _each(shards.make, todo, workers, cores // workers, advance)
+                source.require_unchanged()
+            except BaseException:
+                if source.changed:  # an erased customer may be in any of them
+                    shards.remove()
+                raise
         counts = shards.counts()
         finish(output, job, **counts, shards=len(shards), moment=shards.cutoff.isoformat())
     return Scored(output, **counts, shards=len(shards), made=len(todo), cutoff=shards.cutoff)
@@ -134,10 +146,21 @@ def plan_shards(
 class Shards:
     """The shards of a job, each made, recognised and counted by its number."""
 
-    def __init__(self, scorer: Scorer, job: Job, output: Path, customers: Customers, moment: int):
-        self._scorer, self._job, self._output = scorer, job, output
+    def __init__(
+        self,
+        scorer: Scorer,
+        source: Source,
+        job: Job,
+        output: Path,
+        customers: Customers,
+        moment: int,
+        pieces: int = 1,
+    ):
+        self._scorer, self._source, self._job, self._output = scorer, source, job, output
         self._customers, self._moment = customers, moment
-        self._bounds = plan_shards(customers.store.offsets, MOST_CUSTOMERS, MOST_EVENTS)
+        piece = -(-len(customers.store.customer_ids) // pieces)
+        most = min(MOST_CUSTOMERS, max(piece, _WORTH_A_PIECE))
+        self._bounds = plan_shards(customers.store.offsets, most, MOST_EVENTS)
         withheld = [("withheld", pa.string())] if scorer.consent.purpose is not None else []
         self._schema = pa.schema(_COLUMNS + withheld)
 
@@ -174,6 +197,7 @@ class Shards:
         table = table.replace_schema_metadata({_MARK: self._mark(number)})
         with replacing_file(self.file_of(number)) as partial:
             pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+            self._source.require_unchanged()
 
     def is_whole(self, number: int) -> bool:
         """Whether a shard is there, of this job, complete and undamaged."""
@@ -190,6 +214,11 @@ class Shards:
         for file in self._output.glob("shard-*.parquet"):
             if file not in ours:
                 file.unlink()
+
+    def remove(self) -> None:
+        """Remove all shards."""
+        for file in self._output.glob("shard-*"):
+            file.unlink(missing_ok=True)
 
     def counts(self) -> dict[str, int]:
         """Count customers over all shards, by what became of them."""

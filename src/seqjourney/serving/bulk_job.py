@@ -18,7 +18,7 @@ from seqjourney.events.log import digest
 from seqjourney.files import read_json, write_json
 
 MANIFEST = "manifest.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Job:
     run_fingerprint: str
     backend: str
     data: str
+    data_set: str
+    """Whose customers they are, for an erasure: the data set's name."""
     data_fingerprint: str
     cutoff: str
     """As asked for, ISO 8601; `latest` is the moment when the last event became known."""
@@ -77,7 +79,12 @@ def _claim(output: Path, job: Job) -> None:
     if output.exists() and any(output.iterdir()):
         raise DataError(f"{output} holds files that are no scores; choose another output=...")
     output.mkdir(parents=True, exist_ok=True)
-    write_json(file, _manifest(job))
+    begin(output, job)
+
+
+def begin(output: Path, job: Job) -> None:
+    """Write into the manifest that not all is there."""
+    write_json(output / MANIFEST, _manifest(job))
 
 
 def finish(output: Path, job: Job, **found: Any) -> None:

@@ -30,6 +30,9 @@ from seqjourney.events.log import (
     read_manifest,
     write_event_log,
 )
+from seqjourney.events.sources import Source as RawSource
+from seqjourney.events.sources import open_source
+from seqjourney.events.suppression import FILE as ERASED
 from seqjourney.files import describe_file
 from seqjourney.sequences.store import SequenceStore, open_store, write_store
 from seqjourney.sequences.task_data import TaskData
@@ -51,6 +54,15 @@ class Source:
     """Folder written by `prepare`; None for an event log still to be prepared."""
     config: DataConfig | None = None
     """How to read the event log."""
+    processed: Path | None = None
+    """Of an event log: where the prepared data lies whose erasures count for it, too."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether prepared data is not what it was when scoring began."""
+        return bool(
+            self.prepared and read_manifest(self.prepared)["fingerprint"] != self.fingerprint
+        )
 
     def require_unchanged(self) -> None:
         """Refuse prepared data that is not what it was when scoring began.
@@ -58,10 +70,10 @@ class Source:
         Raises:
             DataError: it was prepared again, or a customer was erased from it.
         """
-        if self.prepared and read_manifest(self.prepared)["fingerprint"] != self.fingerprint:
+        if self.changed:
             raise DataError(
                 f"{self.prepared} was prepared again, or a customer was erased from it, while it "
-                "was scored. Delete the output folder and run the same command again."
+                "was scored; no scores were kept. Run the same command again."
             )
 
 
@@ -100,8 +112,14 @@ def prepared_source(folder: Path, scorer: Scorer) -> Source:
     return Source(folder.name, manifest["fingerprint"], folder)
 
 
-def events_source(path: str, scorer: Scorer) -> Source:
+def events_source(path: str, scorer: Scorer, processed: Path | None = None) -> Source:
     """Take an event log: Parquet with the columns that `Scorer.score` asks of a frame.
+
+    Args:
+        path: file, folder or glob.
+        scorer: from `seqjourney.load`.
+        processed: where the data lies that the model was trained on; who was erased from it since
+            is not scored.
 
     Raises:
         DataError: no Parquet files, or a column is missing.
@@ -121,7 +139,11 @@ def events_source(path: str, scorer: Scorer) -> Source:
     contents = [describe_file(file)["sha256"] for file in files]
     plain = [part for part in Path(path).parts if not set(part) & set("*?[")]
     name = Path(plain[-1]).stem if plain else ""
-    return Source(name or "events", digest([told, contents]), None, config)
+    config = config.model_copy(update={"name": scorer.trained_on})
+    erased = processed and processed / scorer.trained_on / ERASED
+    if erased and erased.exists():
+        told["erased"] = describe_file(erased)["sha256"]
+    return Source(name or "events", digest([told, contents]), None, config, processed)
 
 
 @contextmanager
@@ -137,7 +159,7 @@ def opened(
     if source.config is not None:
         folder.mkdir(parents=True)
         config = source.config.model_copy(update={"threads": threads})
-        write_event_log(config, folder)
+        write_event_log(config, folder, _open_for_a_moment, processed=source.processed)
         write_store(event_log_files(folder), config, folder / "store")
     store = open_store(folder / "store")
     require_fields(store, scorer.tokenizer, folder)
@@ -148,6 +170,11 @@ def opened(
         else:
             withheld = _by_column(backend, events, scorer)
         yield Customers(store, events, withheld)
+
+
+def _open_for_a_moment(backend: Any, config: DataConfig) -> RawSource:
+    """Open an event log of which nothing is kept: e-mail addresses may be its ids."""
+    return replace(open_source(backend, config), files=())
 
 
 def require_fields(store: SequenceStore, tokenizer: Tokenizer, folder: Path) -> None:

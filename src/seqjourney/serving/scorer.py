@@ -14,7 +14,14 @@ import pandas as pd
 
 from seqjourney.config import Config, TaskConfig, parse
 from seqjourney.errors import DataError
-from seqjourney.events.consent.policy import STATES, ConsentPolicy
+from seqjourney.events.consent.policy import (
+    DENIED,
+    STATES,
+    UNKNOWN,
+    UNSTATED,
+    WITHDRAWN,
+    ConsentPolicy,
+)
 from seqjourney.events.ledger import Overdue, require_current
 from seqjourney.files import read_json
 from seqjourney.sequences.task_data import TaskData
@@ -61,7 +68,8 @@ class Scorer:
                 that training needed, on rows that say so). Categories that training never saw are
                 fine.
             cutoff: the moment that is asked about, UTC unless it has an offset; later events
-                are not looked at. None means the moment when the last event became known.
+                are not looked at, but for what they say of consent. None means the moment when
+                the last event became known.
 
         Returns:
             One row per customer: `customer_id`, `cutoff`, `score` (log-odds or rank, as the model
@@ -114,8 +122,8 @@ class Scorer:
     def withheld(self, data: TaskData) -> pd.Series:
         """Say why customers may not be scored at their cutoff, or nothing.
 
-        A refusal stands until consent is given later; of two statements at one moment the stricter
-        counts.
+        Who has withdrawn since is not scored either. A refusal stands until consent is given
+        later; of two statements at one moment the stricter counts.
         """
         asked = data.snapshots
         said = data.events.filter(data.events.consent.notnull())
@@ -125,16 +133,20 @@ class Scorer:
             raise DataError(
                 f"column 'consent' holds '{strange[0]}'; write {', '.join(STATES)}, or nothing."
             )
-        said = said[said["known_at"] <= asked["cutoff"].iloc[0]]
-        last = said.pivot_table("timestamp", "customer_id", "consent", "max")
-        last = last.reindex(index=asked["customer_id"], columns=list(STATES))
-        last = last.astype("datetime64[us, UTC]").set_axis(asked.index)
-        denied = last["denied"].notna() & ~(last["granted"] > last["denied"])
-        granted = last["granted"].notna() & ~denied & ~(last["unknown"] > last["granted"])
         reason = pd.Series(None, index=asked.index, dtype=object)
-        reason[denied] = "consent denied"
-        if self.consent.unknown == "withhold":
-            reason[~denied & ~granted] = "consent unknown"
+        by_then = said[said["known_at"] <= asked["cutoff"].iloc[0]]
+        for statements, refused, unstated in (
+            (said, WITHDRAWN, UNSTATED),
+            (by_then, DENIED, UNKNOWN),
+        ):
+            last = statements.pivot_table("timestamp", "customer_id", "consent", "max")
+            last = last.reindex(index=asked["customer_id"], columns=list(STATES))
+            last = last.astype("datetime64[us, UTC]").set_axis(asked.index)
+            denied = last["denied"].notna() & ~(last["granted"] > last["denied"])
+            granted = last["granted"].notna() & ~denied & ~(last["unknown"] > last["granted"])
+            reason[denied] = refused
+            if self.consent.unknown == "withhold":
+                reason[~denied & ~granted] = unstated
         return reason
 
 

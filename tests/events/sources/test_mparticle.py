@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opened import SAMPLES, objects, opened, read, rejects, row, spark_sql, write_parquet
 
+from seqjourney.config import DataConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.events.log import write_event_log
 from seqjourney.events.sources import mparticle
 
 BATCHES = SAMPLES / "mparticle" / "batches.jsonl"
@@ -223,6 +225,23 @@ def test_batches_as_json_text_in_a_table_are_read_alike(tmp_path):
 
 def _written(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def test_a_line_that_is_no_record_is_named_by_its_own_number(tmp_path: Path) -> None:
+    file = tmp_path / "batches.jsonl"
+    about = {"event_name": "x", "event_id": "1", "timestamp_unixtime_ms": 1657934161500}
+    event = {"event_type": "custom_event", "data": about}
+    good = json.dumps({"events": [event] * 3, "mpid": "7"})
+    file.write_text("\n".join([good] * 4 + ["{broken"] * 6) + "\n")
+    (tmp_path / "log").mkdir()
+    config = parse(
+        DataConfig,
+        {"name": "x", "sources": [{"name": "mp", "kind": "mparticle", "path": str(file)}],
+         "on_malformed": "quarantine", "max_quarantined_share": 0.01},
+        "data",
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"first at line 5 of .*batches\.jsonl"):
+        write_event_log(config, tmp_path / "log", processed=tmp_path)
 
 
 @given(records=objects(KEYS))

@@ -20,12 +20,16 @@ from seqjourney.config.types import nearest
 from seqjourney.errors import ConfigError
 from seqjourney.events.cleaning import UTC_MICROSECONDS as _MOMENT
 from seqjourney.events.consent.intervals import timeline
-from seqjourney.events.consent.policy import ConsentPolicy
+from seqjourney.events.consent.policy import (
+    DENIED,
+    UNKNOWN,
+    UNSTATED,
+    WITHDRAWN,
+    ConsentPolicy,
+)
 from seqjourney.events.consent.stated import FILE, read_statements
 
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
-_DENIED, _UNKNOWN = "consent denied", "consent unknown"
-_WITHDRAWN, _UNSTATED = "consent withdrawn since", "consent not given since"
 
 
 def check_purpose(statements: Any, policy: ConsentPolicy) -> None:
@@ -76,9 +80,7 @@ def enforce(events: Any, intervals: Any, policy: ConsentPolicy) -> Any:
     return judged.select(*events.columns, withheld=_reason(judged.consent_state, policy))
 
 
-def _reason(
-    state: Any, policy: ConsentPolicy, denied: str = _DENIED, unknown: str = _UNKNOWN
-) -> Any:
+def _reason(state: Any, policy: ConsentPolicy, denied: str = DENIED, unknown: str = UNKNOWN) -> Any:
     cases = [(state == "denied", denied)]
     if policy.unknown == "withhold":
         cases.append((state.isnull() | (state == "unknown"), unknown))
@@ -114,7 +116,7 @@ def allowed_snapshots(
     both = judged.left_join(now, "customer_id")
     both = both.select(*snapshots.columns, "at_cutoff", "now")
     withheld = ibis.coalesce(
-        _reason(both.at_cutoff, policy), _reason(both.now, policy, _WITHDRAWN, _UNSTATED)
+        _reason(both.at_cutoff, policy), _reason(both.now, policy, WITHDRAWN, UNSTATED)
     )
     return both.select(*snapshots.columns, withheld=withheld)
 

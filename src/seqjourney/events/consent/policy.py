@@ -17,6 +17,9 @@ EVERY = "*"
 """A category that stands for every purpose: who refuses all is `{"*": "denied"}`."""
 STATES = ("unknown", "granted", "denied")
 """From loose to strict: of two statements at one time the later in this order counts."""
+DENIED, UNKNOWN = "consent denied", "consent unknown"
+WITHDRAWN, UNSTATED = "consent withdrawn since", "consent not given since"
+"""Why something is withheld: by what was known then, and by what has become known since."""
 
 
 class ConsentPolicy(BaseModel):

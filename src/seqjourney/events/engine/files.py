@@ -143,10 +143,10 @@ def _read_numbered(backend: Any, names: Sequence[str]) -> Any:
     import pyarrow.parquet as pq
 
     read = partial(backend.read_parquet, union_by_name=True)
-    files = [pq.ParquetFile(name) for name in names]
-    if any(_ROW in file.schema_arrow.names for file in files):
+    files = [pq.read_metadata(name) for name in names]
+    if any(_ROW in file.schema.to_arrow_schema().names for file in files):
         return _with_folders(names, read)  # the engine refuses to number these
-    before = itertools.accumulate([0, *(file.metadata.num_rows for file in files[:-1])])
+    before = itertools.accumulate([0, *(file.num_rows for file in files[:-1])])
     rows = _with_folders(names, read, file_row_number=True, filename=_FILE)
     first = ibis.memtable({_FILE: list(map(_absolute, names)), _FIRST: list(before)})
     placed = rows.left_join(first, _FILE)

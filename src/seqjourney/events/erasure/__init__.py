@@ -4,6 +4,6 @@ What becomes of the prepared folder, its store and its tasks is decided in `comm
 """
 
 from seqjourney.events.erasure.files import can_erase, erase_from, names_customer
-from seqjourney.events.erasure.outputs import erase_outputs
+from seqjourney.events.erasure.outputs import erase_outputs, refuse_while_written
 
-__all__ = ["can_erase", "erase_from", "erase_outputs", "names_customer"]
+__all__ = ["can_erase", "erase_from", "erase_outputs", "names_customer", "refuse_while_written"]

@@ -18,7 +18,22 @@ import pyarrow.parquet as pq
 from seqjourney.events.customers import FOLDER, Customer
 from seqjourney.events.erasure.files import can_erase, erase_from, names_customer
 from seqjourney.events.ledger import LEDGER, OF_RUN, Entry, Ledger, oblige, sha256_of
-from seqjourney.files import read_json
+from seqjourney.files import locked, read_json
+
+
+def refuse_while_written(outputs: Path) -> None:
+    """Refuse to erase while another process writes a folder of the outputs.
+
+    What it has read and not yet written could not be found.
+
+    Raises:
+        DataError: names the folder and the process.
+    """
+    for lock in outputs.rglob(".*.lock"):
+        place = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
+        if place.is_dir():
+            with locked(place, "forget"):
+                pass
 
 
 def erase_outputs(
@@ -57,10 +72,14 @@ def erase_outputs(
 
 
 def _of_other_data(folder: Path, data: str) -> bool:
-    """Whether a folder is a run, finished or not, or an export, of another data set."""
+    """Whether a folder is a run, finished or not, its scores, or an export, of another data set."""
     if folder.name.startswith(FOLDER) and (folder / "index.json").is_file():
         content = read_json(folder / "index.json")
         return isinstance(content, dict) and content.get("data") not in (data, None)
+    if (folder / "manifest.json").is_file():
+        content = read_json(folder / "manifest.json")
+        job = content.get("job") if isinstance(content, dict) else None
+        return isinstance(job, dict) and job.get("data_set") not in (data, None)
     for name in ("run.json", "settings.json"):
         if (folder / name).is_file():
             content = read_json(folder / name)

@@ -46,7 +46,7 @@ def open_source(backend: Any, config: SourceConfig) -> Source:
     table = read_table(backend, files)
     for column in wanted.values():
         if column not in table.columns:
-            hint = nearest(column, table.columns)
+            hint = nearest(column, columns_of(table))
             raise DataError(f"{config.path} has no column '{column}'.{hint}")
     numbered = table.select(*columns_of(table), source_row=position_of(table))
     return Source(_map(numbered, wanted, config), files)

@@ -14,7 +14,7 @@ import ibis
 
 from seqjourney.config import nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import as_text, read_table
+from seqjourney.events.engine import as_text, columns_of, read_table
 from seqjourney.events.files import kind_of
 
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
@@ -30,7 +30,7 @@ def require_columns(
     """
     if kind_of(files[0]) == "json":
         return
-    columns = read_table(backend, files).columns
+    columns = columns_of(read_table(backend, files))
     for column in needed:
         if column not in columns:
             hint = nearest(column, columns)

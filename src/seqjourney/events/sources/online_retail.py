@@ -13,7 +13,7 @@ from typing import Any
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import position_of, read_table
+from seqjourney.events.engine import columns_of, position_of, read_table
 from seqjourney.events.files import find_files
 from seqjourney.events.sources import Source
 
@@ -40,7 +40,7 @@ def open_source(backend: Any, config: DataConfig) -> Source:
     lines = _read_workbook(file) if workbook else read_table(backend, find_files(str(file)))
     for column in LINE_COLUMNS:
         if column not in lines.columns:
-            hint = nearest(column, lines.columns)
+            hint = nearest(column, columns_of(lines))
             raise DataError(f"{file} is not Online Retail: no column '{column}'.{hint}")
     return Source(_map_lines(lines), (file,), combine=_combine_lines)
 

@@ -8,7 +8,7 @@ import ibis
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.engine import position_of, read_table
+from seqjourney.events.engine import columns_of, position_of, read_table
 from seqjourney.events.files import find_files
 from seqjourney.events.sources import Source
 
@@ -40,7 +40,7 @@ def map_columns(rows: Any, config: DataConfig, where: str) -> Any:
     wanted |= {field: field for field in (*config.categorical, *config.numeric)}
     for column in wanted.values():
         if column not in rows.columns:
-            hint = nearest(column, rows.columns)
+            hint = nearest(column, columns_of(rows))
             raise DataError(f"{where} has no column '{column}'.{hint}")
     columns: dict[str, Any] = {ours: rows[theirs] for ours, theirs in wanted.items()}
     if config.event_name is not None:
