@@ -177,6 +177,19 @@ def test_nobody_knows_of_an_event_before_it_happens():
     assert moment_of(read(known_at="2023-04-01").known) == datetime(2023, 4, 1, tzinfo=UTC)
 
 
+def test_a_clock_that_runs_a_little_fast_makes_nothing_known_before_now():
+    for unit, ahead in ((None, 4), (None, -1), ("ms", 4)):
+        moment: Any = datetime.now(UTC) + timedelta(minutes=ahead)
+        written = moment.timestamp() * 1e3 if unit else moment.isoformat()
+        token = reader(timestamp_unit=unit).read(
+            EVENT | {"timestamp": written, "known_at": written}
+        )
+        assert token.time <= token.known <= datetime.now(UTC).timestamp() * 1e6
+        assert moment_of(token.time) > datetime.now(UTC) - timedelta(minutes=2)
+    with pytest.raises(DataError, match="in the future"):
+        read(timestamp=(datetime.now(UTC) + timedelta(minutes=6)).isoformat())
+
+
 def test_unseen_categories_are_unknown_and_empty_ones_missing():
     assert read(event="teleport", channel="fax", country=None).categories == [1, 1, 2]
     for empty in ("", "  ", float("nan"), pd.NA, pd.NaT):

@@ -109,8 +109,9 @@ class Stream:
 
         An event that arrives out of order, with a `known_at` (or without one, a `timestamp`)
         before the customer's last one, counts as known a microsecond after that: it arrives now,
-        and no earlier score knew of it. `Scored.cutoff` says the moment. An event whose
-        `event_id` is among the customer's last 64 changes nothing.
+        and no earlier score knew of it. `Scored.cutoff` says the moment. A time up to five minutes
+        ahead of this machine's clock counts as now; one further ahead cannot be used yet. An event
+        whose `event_id` is among the customer's last 64 changes nothing.
 
         Raises:
             DataError: the event cannot be used; nothing has changed.

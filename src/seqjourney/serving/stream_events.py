@@ -4,6 +4,10 @@ The rules are those of `events.cleaning` for a frame's rows, in plain Python: a 
 pay for a query engine. `tests/serving/test_stream_events.py` holds the two against each other. Of
 the times that the engine reads, zones by name (other than UTC and GMT) and spellings that no sender
 means (`2023-03-05 12:`, offsets of a day) are refused here.
+
+What arrives has happened and is known. A time that lies a little ahead, as of a clock that runs
+fast, counts as now: else the customer could not be asked about before. One that lies further ahead
+is refused: a frame's row of that time would not be seen before it has come either.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from seqjourney.events.consent.policy import STATES
 from seqjourney.sequences.tokenizer import FIRST, MISSING, UNKNOWN, Tokenizer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY_US = 86_400_000_000
+_FAST_US = 5 * 60_000_000  # so far a sender's clock may run ahead
 _MICROSECOND = timedelta(microseconds=1)
 _UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _EARLIEST: datetime = DataConfig.model_fields["earliest"].default
@@ -116,9 +120,10 @@ class EventReader:
             moment = _microseconds(parse_moment(key, value), self._zone)
         if key == "timestamp" and moment < self._earliest:
             raise DataError(f"'{key}' is {value!r}, before {_EARLIEST:%Y-%m-%d}; is it a time?")
-        if moment > time.time() * 1e6 + DAY_US:
+        now = int(time.time() * 1e6)
+        if moment > now + _FAST_US:
             raise DataError(f"'{key}' is {value!r}, in the future; look at the sender's clock.")
-        return moment
+        return min(moment, now)
 
 
 def parse_moment(key: str, value: Any) -> datetime:
