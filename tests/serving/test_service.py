@@ -246,6 +246,26 @@ def test_a_batch_holds_no_more_of_a_customer_than_can_be_known_again(
     assert sizes == [60, 60, 30]
 
 
+def test_what_comes_after_an_erasure_is_not_erased(run: Path, frame: pd.DataFrame):
+    states = InMemory(ServeConfig(run=run))
+    queue = Queue(states, 10, Metrics())
+    events = pairs(history_of(frame, "someone", 3))
+    jobs = [
+        Job(events[:1]),
+        Job(other=lambda: states.forget("someone")),
+        Job(events[1:2]),
+        Job(other=lambda: states.score("someone", None)),
+        Job(events[2:]),
+    ]
+    answers = [queue.submit(job) for job in jobs]
+    queue.start()
+    queue.stop()
+    again = seqjourney.Stream(run).update_many(events[1:])
+    assert answers[1].result() is True
+    assert answers[3].result().score == pytest.approx(again[0].score, abs=1e-5)
+    assert answers[4].result()[0].score == pytest.approx(again[1].score, abs=1e-5)
+
+
 def test_beyond_the_bound_requests_are_refused_and_those_that_wait_are_answered(
     run: Path, frame: pd.DataFrame
 ):
