@@ -39,9 +39,11 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 def create_app(config: ServeConfig) -> FastAPI:
     """Open a model and return its service.
 
+    A model that should have been retrained by now erases customers and refuses everything else.
+
     Raises:
         ConfigError: the model cannot stream.
-        DataError: there is no such run, or it should have been retrained by now.
+        DataError: there is no such run.
     """
     metrics = Metrics()
     states: States = (

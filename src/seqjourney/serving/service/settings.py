@@ -69,6 +69,11 @@ class ServeConfig(Strict):
         return self
 
     @property
+    def folder(self) -> Path:
+        """Where it is written whether the model should have been retrained by now."""
+        return self.run if self.run.is_dir() else self.run.parent
+
+    @property
     def in_memory(self) -> bool:
         """Whether customers live in this process alone."""
         return self.states == "memory"

@@ -64,12 +64,14 @@ class States(Protocol):
 
 
 class InMemory:
-    """Customers of this process; they go with it."""
+    """Customers of this process; they go with it.
+
+    A model that should have been retrained is opened here and in Redis nonetheless: erasing must
+    go on, and `standing` refuses the rest.
+    """
 
     def __init__(self, config: ServeConfig):
-        self.stream = Stream(
-            config.run, most_customers=config.most_customers, overdue=config.overdue
-        )
+        self.stream = Stream(config.run, most_customers=config.most_customers, overdue="allow")
         self.update_many = self.stream.update_many
         self.score = self.stream.score
         self.forget = self.stream.forget
@@ -84,7 +86,7 @@ class InRedis:
 
     def __init__(self, config: ServeConfig, on_conflict: Callable[[int], Any] = lambda _: None):
         self._read: dict[str, bytes] = {}  # what this turn has read and changed
-        self.stream = Stream(config.run, states=self._read, overdue=config.overdue)
+        self.stream = Stream(config.run, states=self._read, overdue="allow")
         self._on_conflict = on_conflict
         self._expire_ms = "" if config.expire_days is None else int(config.expire_days * 86_400_000)
         place = urlsplit(config.states)
