@@ -20,7 +20,7 @@ from starlette.requests import Request
 import seqjourney
 from seqjourney.config import parse
 from seqjourney.errors import ConfigError, DataError
-from seqjourney.serving.service import standing
+from seqjourney.serving.service import settings, standing
 from seqjourney.serving.service.metrics import Metrics
 from seqjourney.serving.service.queue import Job, Queue
 from seqjourney.serving.service.requests import Refused, read_body
@@ -495,6 +495,17 @@ def test_most_customers_bounds_what_is_kept(run: Path, frame: pd.DataFrame):
             post(client, history_of(frame, name, 2))
         found = [client.get(f"/customers/{name}/score").status_code for name in "abc"]
         assert found == [404, 200, 200]
+        assert metric(client, "forgotten_customers_total") == 1
+
+
+def test_memory_is_bounded_by_default(
+    run: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(settings, "MOST_CUSTOMERS", 2)
+    with serving(run) as client:
+        for name in "abc":
+            post(client, history_of(frame, name, 1))
+        assert client.get("/customers/a/score").status_code == 404
 
 
 def test_now_may_be_asked(client: Any, frame: pd.DataFrame):

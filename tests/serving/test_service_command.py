@@ -25,7 +25,10 @@ def test_one_worker_serves_the_run_with_its_card_and_the_token_of_the_environmen
         served.append(server.config.app)
         port = sockets[0].getsockname()[1]
         sockets[0].close()
-        assert f"http://127.0.0.1:{port}, customers in memory" in capsys.readouterr().out
+        assert (
+            f"http://127.0.0.1:{port}, customers in memory, 100,000 at most"
+            in capsys.readouterr().out
+        )
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
     monkeypatch.setenv("SEQJOURNEY_TOKEN", "s3cret")

@@ -119,5 +119,5 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _described(config: Any) -> str:
     if config.in_memory:
-        return "customers in memory"
+        return f"customers in memory, {config.most_in_memory:,} at most"
     return f"customers in Redis, {config.workers} worker{'s' * (config.workers > 1)}"

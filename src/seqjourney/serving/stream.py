@@ -98,6 +98,11 @@ class Stream:
         )
         self._lock = threading.RLock()
 
+    @property
+    def forgotten(self) -> int:
+        """How many customers went because of `most_customers`; they start from nothing."""
+        return self._states.forgotten if isinstance(self._states, InMemory) else 0
+
     def update(self, customer_id: str, event: Mapping[str, Any]) -> Scored:
         """Take in an event and score its customer at the moment it became known.
 

@@ -47,7 +47,9 @@ def create_app(config: ServeConfig) -> FastAPI:
     """
     metrics = Metrics()
     states: States = (
-        InMemory(config) if config.in_memory else InRedis(config, metrics.conflicts.inc)
+        InMemory(config, metrics.forgotten.inc)
+        if config.in_memory
+        else InRedis(config, metrics.conflicts.inc)
     )
     stream, scorer = states.stream, states.stream.scorer
     reader = EventReader(

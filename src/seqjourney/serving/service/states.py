@@ -70,11 +70,18 @@ class InMemory:
     go on, and `standing` refuses the rest.
     """
 
-    def __init__(self, config: ServeConfig):
-        self.stream = Stream(config.run, most_customers=config.most_customers, overdue="allow")
-        self.update_many = self.stream.update_many
+    def __init__(self, config: ServeConfig, on_forgotten: Callable[[int], Any] = lambda _: None):
+        self.stream = Stream(config.run, most_customers=config.most_in_memory, overdue="allow")
+        self._on_forgotten = on_forgotten
         self.score = self.stream.score
         self.forget = self.stream.forget
+
+    def update_many(self, events: Sequence[Event]) -> list[Scored]:
+        """Take in events; see `Stream.update_many`. Customers beyond the bound are forgotten."""
+        before = self.stream.forgotten
+        scored = self.stream.update_many(events)
+        self._on_forgotten(self.stream.forgotten - before)
+        return scored
 
     def problem(self) -> str | None:
         """Memory is always there."""
