@@ -288,10 +288,12 @@ def test_a_worker_that_is_killed_loses_nothing_of_what_is_sent_again(
                 if "spawn_main" in " ".join(child.cmdline())
             ]
             assert len(workers) == 2
-            while not stopped_with_a_request(workers[0], server.port):
-                workers[0].send_signal(signal.SIGCONT)
+            for worker in workers * 500:  # one may still be starting
+                if stopped_with_a_request(worker, server.port):
+                    break
+                worker.send_signal(signal.SIGCONT)
                 time.sleep(0.01)
-            workers[0].kill()
+            worker.kill()
             scores = list(scores)
         states = InRedis(ServeConfig(run=run, states=server.url))
         for history, score in zip(histories, scores, strict=True):
