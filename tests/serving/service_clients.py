@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Starlette would rather have another client
     from fastapi.testclient import TestClient
 
+from seqjourney.events.ledger import OF_RUN
 from seqjourney.serving.service.app import create_app
 from seqjourney.serving.service.settings import ServeConfig
 
@@ -44,6 +45,13 @@ def history_of(frame: pd.DataFrame, customer: str, length: int) -> list[Event]:
 def pairs(events: Sequence[Event]) -> list[tuple[str, Event]]:
     """Return events as `Stream.update_many` takes them."""
     return [(event["customer_id"], event) for event in events]
+
+
+def make_overdue(run: Path) -> None:
+    """Write into a run that it had to be retrained long ago."""
+    request = {"request": "r1", "received": "2020-01-01T00:00:00+00:00"}
+    late = {"format": 1, "requests": [{**request, "retrain_by": "2020-02-01T00:00:00+00:00"}]}
+    (run / OF_RUN).write_text(json.dumps(late))
 
 
 def post(client: Any, events: Sequence[Event], **more: Any) -> Any:

@@ -14,14 +14,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from service_clients import as_json, history_of, pairs, post, serving
+from service_clients import as_json, history_of, make_overdue, pairs, post, serving
 from starlette.requests import Request
 
 import seqjourney
 from seqjourney.config import parse
 from seqjourney.errors import ConfigError, DataError
-from seqjourney.events.ledger import OF_RUN
-from seqjourney.serving.service import standing
+from seqjourney.serving.service import settings, standing
 from seqjourney.serving.service.metrics import Metrics
 from seqjourney.serving.service.queue import Job, Queue
 from seqjourney.serving.service.requests import Refused, read_body
@@ -246,6 +245,26 @@ def test_a_batch_holds_no_more_of_a_customer_than_can_be_known_again(
     assert sizes == [60, 60, 30]
 
 
+def test_what_comes_after_an_erasure_is_not_erased(run: Path, frame: pd.DataFrame):
+    states = InMemory(ServeConfig(run=run))
+    queue = Queue(states, 10, Metrics())
+    events = pairs(history_of(frame, "someone", 3))
+    jobs = [
+        Job(events[:1]),
+        Job(other=lambda: states.forget("someone")),
+        Job(events[1:2]),
+        Job(other=lambda: states.score("someone", None)),
+        Job(events[2:]),
+    ]
+    answers = [queue.submit(job) for job in jobs]
+    queue.start()
+    queue.stop()
+    again = seqjourney.Stream(run).update_many(events[1:])
+    assert answers[1].result() is True
+    assert answers[3].result().score == pytest.approx(again[0].score, abs=1e-5)
+    assert answers[4].result()[0].score == pytest.approx(again[1].score, abs=1e-5)
+
+
 def test_beyond_the_bound_requests_are_refused_and_those_that_wait_are_answered(
     run: Path, frame: pd.DataFrame
 ):
@@ -372,11 +391,9 @@ def test_a_model_whose_date_passes_while_it_is_served_is_served_no_longer(
 ):
     monkeypatch.setattr(standing, "_SECONDS", 0.0)
     folder = Path(shutil.copytree(run, tmp_path / "run"))
-    request = {"request": "r1", "received": "2020-01-01T00:00:00+00:00"}
-    late = {"format": 1, "requests": [{**request, "retrain_by": "2020-02-01T00:00:00+00:00"}]}
     with serving(folder) as client:
         assert post(client, history_of(frame, "a", 3)).status_code == 200
-        (folder / OF_RUN).write_text(json.dumps(late))
+        make_overdue(folder)
         for answer in (
             post(client, history_of(frame, "b", 1)),
             client.get("/customers/a/score"),
@@ -385,8 +402,6 @@ def test_a_model_whose_date_passes_while_it_is_served_is_served_no_longer(
             assert answer.status_code == 503
             assert "had to be retrained by 2020-02-01" in answer.json()["error"]
         assert client.delete("/customers/a").json()["forgotten"]
-    with pytest.raises(DataError, match="had to be retrained"), serving(folder):
-        pass
     with pytest.warns(UserWarning, match="retrained"), serving(folder, overdue="allow") as client:
         assert post(client, history_of(frame, "a", 3)).status_code == 200
 
@@ -480,6 +495,17 @@ def test_most_customers_bounds_what_is_kept(run: Path, frame: pd.DataFrame):
             post(client, history_of(frame, name, 2))
         found = [client.get(f"/customers/{name}/score").status_code for name in "abc"]
         assert found == [404, 200, 200]
+        assert metric(client, "forgotten_customers_total") == 1
+
+
+def test_memory_is_bounded_by_default(
+    run: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(settings, "MOST_CUSTOMERS", 2)
+    with serving(run) as client:
+        for name in "abc":
+            post(client, history_of(frame, name, 1))
+        assert client.get("/customers/a/score").status_code == 404
 
 
 def test_now_may_be_asked(client: Any, frame: pd.DataFrame):

@@ -1,5 +1,6 @@
 """`scripts/serve.py` opens what it was asked to, or says in one message what to mend."""
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from service_clients import TestClient
+from service_clients import TestClient, make_overdue
 
 from seqjourney.commands.serve import serve
 from seqjourney.errors import ConfigError, DataError
@@ -24,7 +25,10 @@ def test_one_worker_serves_the_run_with_its_card_and_the_token_of_the_environmen
         served.append(server.config.app)
         port = sockets[0].getsockname()[1]
         sockets[0].close()
-        assert f"http://127.0.0.1:{port}, customers in memory" in capsys.readouterr().out
+        assert (
+            f"http://127.0.0.1:{port}, customers in memory, 100,000 at most"
+            in capsys.readouterr().out
+        )
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
     monkeypatch.setenv("SEQJOURNEY_TOKEN", "s3cret")
@@ -49,6 +53,16 @@ def test_what_cannot_be_served_is_one_message(
 ):
     with pytest.raises((ConfigError, DataError), match=message):
         serve(compose("serve", f"run={run_of('gru')}", *words))
+
+
+@pytest.mark.parametrize("words", [[], ["workers=2", "states=redis://localhost:6379/0"]])
+def test_a_model_that_should_have_been_retrained_is_not_started(
+    words: list[str], run_of: RunOf, compose: Any, tmp_path: Path
+):
+    folder = shutil.copytree(run_of("gru"), tmp_path / "run")
+    make_overdue(folder)
+    with pytest.raises(DataError, match="had to be retrained by 2020-02-01"):
+        serve(compose("serve", f"run={folder}", *words))
 
 
 def test_a_port_that_is_taken_and_an_empty_token_are_refused(

@@ -22,10 +22,11 @@ import pandas as pd
 import psutil
 import pytest
 import redis
-from service_clients import Event, history_of, pairs, post, serving
+from service_clients import Event, TestClient, history_of, make_overdue, pairs, post, serving
 
 import seqjourney
-from seqjourney.serving.service.settings import ServeConfig
+from seqjourney.serving.service.app import from_environment
+from seqjourney.serving.service.settings import WORKER_VARIABLE, ServeConfig
 from seqjourney.serving.service.states import InRedis, Unreachable
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +172,28 @@ def test_an_update_that_began_before_an_erasure_does_not_bring_the_customer_back
     assert not server.client.exists("seqjourney:older:someone")
 
 
+def test_a_worker_that_starts_again_with_an_overdue_model_still_erases(
+    server: Server, run: Path, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = shutil.copytree(run, tmp_path / "run")
+    config = ServeConfig(run=folder, states=server.url)
+    InRedis(config).update_many(pairs(history_of(frame, "someone", 3)))
+    make_overdue(folder)
+    monkeypatch.setenv(WORKER_VARIABLE, config.model_dump_json())
+    with pytest.warns(UserWarning, match="had to be retrained"):
+        app = from_environment()
+    with TestClient(app) as client:
+        for answer in (
+            post(client, history_of(frame, "someone", 1)),
+            client.get("/customers/someone/score"),
+            client.get("/ready"),
+        ):
+            assert answer.status_code == 503
+            assert "had to be retrained by 2020-02-01" in answer.json()["error"]
+        assert client.delete("/customers/someone").json()["forgotten"]
+    assert server.client.keys("*someone") == []
+
+
 def test_a_damaged_state_is_named_and_can_be_erased(server: Server, run: Path, frame: pd.DataFrame):
     with serving(run, states=server.url) as client:
         post(client, history_of(frame, "a", 3))
@@ -265,10 +288,12 @@ def test_a_worker_that_is_killed_loses_nothing_of_what_is_sent_again(
                 if "spawn_main" in " ".join(child.cmdline())
             ]
             assert len(workers) == 2
-            while not stopped_with_a_request(workers[0], server.port):
-                workers[0].send_signal(signal.SIGCONT)
+            for worker in workers * 500:  # one may still be starting
+                if stopped_with_a_request(worker, server.port):
+                    break
+                worker.send_signal(signal.SIGCONT)
                 time.sleep(0.01)
-            workers[0].kill()
+            worker.kill()
             scores = list(scores)
         states = InRedis(ServeConfig(run=run, states=server.url))
         for history, score in zip(histories, scores, strict=True):

@@ -332,6 +332,30 @@ def test_without_known_at_an_event_is_known_when_it_happens(loud: Any, history: 
     assert stream.update("new", event).cutoff == happened
 
 
+def test_an_event_of_a_fast_clock_leaves_the_customer_scored_as_of_now(
+    loud: Any, history: pd.DataFrame
+):
+    """Hours fast: refused, as batch scoring does not see it. Minutes fast: it counts as now."""
+    path = loud("gru")
+    stream, scorer = seqjourney.Stream(path), seqjourney.load(path)
+    short = history[(history["customer_id"] == "short") & (history["event"] != "outcome")]
+    stream.update_many(events_of(short))
+
+    def ahead(**by: float) -> dict[str, Any]:
+        moment = pd.Timestamp.now("UTC").as_unit("us") + pd.Timedelta(**by)
+        return {**short.iloc[0], "timestamp": moment, "known_at": moment, "event_id": str(by)}
+
+    with pytest.raises(DataError, match="in the future"):
+        stream.update("short", ahead(hours=10))
+    now = datetime.now(UTC)
+    rows = pd.concat([short, pd.DataFrame([ahead(hours=10)])], ignore_index=True)
+    expected = scorer.score(rows, now)["score"].item()
+    assert stream.score("short", now).score == pytest.approx(expected, abs=1e-4)
+    for event in (ahead(minutes=4), ahead(seconds=0)):
+        assert stream.update("short", event).cutoff <= datetime.now(UTC)
+        assert not np.isnan(stream.score("short", datetime.now(UTC)).score)
+
+
 def test_label_only_events_become_no_token(loud: Any, history: pd.DataFrame):
     stream = seqjourney.Stream(loud("gru"))
     only = history[history["event"] == "outcome"].head(1)

@@ -1,15 +1,21 @@
 """A live event is read as a row of a frame is: the same tokens, the same refusals."""
 
+import itertools
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import ibis
 import numpy as np
 import pandas as pd
 import pytest
 
-from seqjourney.config import TaskConfig, parse
+from seqjourney.config import DataConfig, TaskConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.events.cleaning import typed
+from seqjourney.events.engine import connect
 from seqjourney.sequences.batching import Collator, build_windows
 from seqjourney.sequences.tokenizer import NumericScale, Tokenizer
 from seqjourney.serving.stream_events import EventReader, Token, microseconds_at, moment_of
@@ -60,10 +66,10 @@ def test_the_tokens_are_those_of_a_frame(as_text: bool):
             "timestamp": pd.Timestamp("2023-01-01", tz="UTC")
             + pd.to_timedelta(np.sort(random.integers(0, 10**13, n)), unit="us"),
             "event": random.choice(["visit", " buy ", "teleport", "Visit"], n),
-            "channel": random.choice(["web", " web", "", "7", "true", "nan"], n),
+            "channel": random.choice(["web", " web", "\u00a0web", "", "7", "true", "nan"], n),
             "country": random.choice(np.array(["fr", "de", None], object), n),
             "value": np.where(random.random(n) < 0.3, np.nan, random.normal(0, 1e4, n)),
-            "items": random.integers(0, 5, n),
+            "items": random.choice([0, 1, 2, 1e35], n),
         }
     )
     if as_text:
@@ -81,6 +87,64 @@ def test_the_tokens_are_those_of_a_frame(as_text: bool):
     assert [token.known for token in found] == known.tolist()
 
 
+def both_read(
+    field: str, written: Sequence[str], folder: Path, zone: str | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Return what a frame and what live events make of texts; "refused" of some."""
+    named = {"customer": "customer_id", "timestamp": "timestamp", "event": "event"}
+    named |= {"value": "value", "numeric": ["items"], "timezone": zone}
+    config = parse(DataConfig, {"name": "rows", "path": "rows", **named}, "data")
+    rows = pd.DataFrame({"source_row": range(len(written)), field: written}).astype(str)
+    rows = rows.assign(**{"timestamp": "2023-01-01", "event": "e", field: written})
+    with connect(folder, timezone=zone or "UTC") as backend:
+        found = typed(ibis.memtable(rows.assign(customer_id="c")), config)
+        read = backend.to_pyarrow(found.select("source_row", "problem", field)).to_pylist()
+    by_row = {int(row["source_row"]): row for row in read}
+    answers: dict[str, tuple[Any, Any]] = {}
+    for position, text in enumerate(written):
+        batch = "refused" if by_row[position]["problem"] else by_row[position][field]
+        try:
+            token = reader(**({"timezone": zone} if zone else {})).read(EVENT | {field: text})
+        except DataError:
+            live: Any = "refused"
+        else:
+            live = {"timestamp": moment_of(token.time), "value": token.numbers[0]}.get(
+                field, token.numbers[1]
+            )
+        answers[text] = batch, None if live != live else live
+    return answers
+
+
+def test_every_spelling_of_a_time_is_read_or_refused_as_in_a_frame(tmp_path: Path):
+    dates = ["2023-03-05", "2023/03/05", "2023-3-5", "2023-03/05", "20230305", "2023-W10-7"]
+    dates += ["2023-064", "2023-02-30", "2023-12-31"]
+    clocks = ["", "T12", "T12:30", " 1:2", "T12:30:00", " 12:30:00.5", "T12:30:59.1234567"]
+    clocks += ["T12:30:00.", "T12:30:00,5", "T123000", "T12:30:60", "t12:30", "_12:30"]
+    clocks += ["T24:00", "T24:00:00", "T24:00:01", "T24:01"]
+    offsets = ["", "Z", "z", " Z", "+02", "+0200", "-02:30", " +02:00", "+2", "+02:00:30"]
+    offsets += [" UTC", " gmt", "UTC"]
+    written = ["".join(parts) for parts in itertools.product(dates, clocks, offsets)]
+    found = both_read("timestamp", [*written, "\t2023-03-05 ", "\u00a02023-03-05"], tmp_path)
+    assert {text: pair for text, pair in found.items() if pair[0] != pair[1]} == {}
+    refused = sum(batch == "refused" for batch, _ in found.values())
+    assert 100 < refused < len(found) - 100
+
+
+def test_an_hour_that_the_clock_repeats_or_skips_is_read_as_in_a_frame(tmp_path: Path):
+    written = [f"{day}T{hour}:30" for day in ("2023-03-26", "2023-10-29") for hour in range(5)]
+    for batch, live in both_read("timestamp", written, tmp_path, "Europe/Paris").values():
+        assert batch == live
+
+
+@pytest.mark.parametrize("field", ["value", "items"])
+def test_every_spelling_of_a_number_is_read_or_refused_as_in_a_frame(field: str, tmp_path: Path):
+    written = ["", " ", "\t", " 7 ", "\u00a07", "٣", "1e30", "1.1e30", "1e35", "-1e35", "3.4e38"]
+    written += ["3.5e38", "1e400", "1e-400", "nan", "inf", "1,5", "1_000", "0x10", ".5", "true"]
+    found = both_read(field, written, tmp_path)
+    assert {text: pair for text, pair in found.items() if pair[0] != pair[1]} == {}
+    assert found["1e35"][0] == ("refused" if field == "value" else 1e35)
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
@@ -89,6 +153,7 @@ def test_the_tokens_are_those_of_a_frame(as_text: bool):
         (" 2023-03-05T12:30:00Z ", "2023-03-05T12:30:00+00:00"),
         ("2023-03-05T12:30:00.123456+02:00", "2023-03-05T10:30:00.123456+00:00"),
         (datetime(2023, 3, 5, 12), "2023-03-05T12:00:00+00:00"),
+        (pd.Timestamp("2023-03-05 12:00"), "2023-03-05T12:00:00+00:00"),
         (datetime(2023, 3, 5, 12, tzinfo=timezone(timedelta(hours=2))), "2023-03-05T10:00+00:00"),
         (pd.Timestamp("2023-03-05 12:00:00.000001", tz="UTC"), "2023-03-05T12:00:00.000001+00:00"),
     ],
@@ -110,6 +175,19 @@ def test_nobody_knows_of_an_event_before_it_happens():
     assert read(known_at="2023-01-01").known == read().time
     assert read(known_at=None).known == read(known_at=float("nan")).known == read().time
     assert moment_of(read(known_at="2023-04-01").known) == datetime(2023, 4, 1, tzinfo=UTC)
+
+
+def test_a_clock_that_runs_a_little_fast_makes_nothing_known_before_now():
+    for unit, ahead in ((None, 4), (None, -1), ("ms", 4)):
+        moment: Any = datetime.now(UTC) + timedelta(minutes=ahead)
+        written = moment.timestamp() * 1e3 if unit else moment.isoformat()
+        token = reader(timestamp_unit=unit).read(
+            EVENT | {"timestamp": written, "known_at": written}
+        )
+        assert token.time <= token.known <= datetime.now(UTC).timestamp() * 1e6
+        assert moment_of(token.time) > datetime.now(UTC) - timedelta(minutes=2)
+    with pytest.raises(DataError, match="in the future"):
+        read(timestamp=(datetime.now(UTC) + timedelta(minutes=6)).isoformat())
 
 
 def test_unseen_categories_are_unknown_and_empty_ones_missing():

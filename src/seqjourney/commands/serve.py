@@ -12,6 +12,7 @@ from typing import Any
 from seqjourney.cli import say, shown
 from seqjourney.config import Config, parse
 from seqjourney.errors import ConfigError
+from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
 
 _WORKER = "seqjourney.serving.service.app:from_environment"
@@ -27,7 +28,7 @@ def serve(options: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigError: a key is wrong, the extra is not installed, or the port is taken.
-        DataError: there is no such run, or it cannot be served.
+        DataError: there is no such run, or it should have been retrained by now.
     """
     try:
         import fastapi  # noqa: F401
@@ -48,6 +49,9 @@ def serve(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"{TOKEN_VARIABLE} is empty; give it a value, or unset it.")
     words = {**options, "token": None if token is None else str(token)}
     config = parse(ServeConfig, words, "configuration")
+    # Here alone: a worker that starts again later must come back, to erase who asks for it.
+    if config.overdue == "refuse":
+        require_current(config.folder)
     app: Any = _WORKER
     if config.workers == 1:
         from seqjourney.serving.service.app import create_app
@@ -115,5 +119,5 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _described(config: Any) -> str:
     if config.in_memory:
-        return "customers in memory"
+        return f"customers in memory, {config.most_in_memory:,} at most"
     return f"customers in Redis, {config.workers} worker{'s' * (config.workers > 1)}"

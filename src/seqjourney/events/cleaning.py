@@ -22,7 +22,7 @@ UTC_MICROSECONDS = dt.Timestamp(timezone="UTC", scale=6)
 BUCKETS = "0123456789abcdef"
 CORE = ("customer_id", "event_id", "timestamp", "known_at", "event", "actor")
 OFFSET, NO_OFFSET = 1, 2  # bits of `clock`
-_LARGEST_FLOAT32 = 3.4028234e38  # the store's numbers are of this kind
+LARGEST_FLOAT32 = 3.4028234e38  # the store's numbers are of this kind
 LARGEST_AMOUNT = 1e30  # of money: nothing real comes near
 _OFFSET = r"(?i)(z|utc|gmt|[+-]\d{2}(:?\d{2})?)\s*$"
 _NO_SECONDS = r"(?i)([t ]\d{1,2}:\d{2})\s*(z|[+-]\d{2}(?::?\d{2})?)$"
@@ -72,7 +72,7 @@ def typed(
             values[field] = number = _number(rows, field, reading)
             given = _given(rows[field]) & number.isnull()
             money = field == "value" or field in numbers
-            absurd = number.abs() > (LARGEST_AMOUNT if money else _LARGEST_FLOAT32)
+            absurd = number.abs() > (LARGEST_AMOUNT if money else LARGEST_FLOAT32)
             unreadable[field] = absurd.fill_null(False) | given
             if rows[field].type().is_floating():
                 unreadable[field] = absurd

@@ -98,6 +98,11 @@ class Stream:
         )
         self._lock = threading.RLock()
 
+    @property
+    def forgotten(self) -> int:
+        """How many customers went because of `most_customers`; they start from nothing."""
+        return self._states.forgotten if isinstance(self._states, InMemory) else 0
+
     def update(self, customer_id: str, event: Mapping[str, Any]) -> Scored:
         """Take in an event and score its customer at the moment it became known.
 
@@ -109,8 +114,9 @@ class Stream:
 
         An event that arrives out of order, with a `known_at` (or without one, a `timestamp`)
         before the customer's last one, counts as known a microsecond after that: it arrives now,
-        and no earlier score knew of it. `Scored.cutoff` says the moment. An event whose
-        `event_id` is among the customer's last 64 changes nothing.
+        and no earlier score knew of it. `Scored.cutoff` says the moment. A time up to five minutes
+        ahead of this machine's clock counts as now; one further ahead cannot be used yet. An event
+        whose `event_id` is among the customer's last 64 changes nothing.
 
         Raises:
             DataError: the event cannot be used; nothing has changed.

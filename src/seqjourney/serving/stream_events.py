@@ -1,12 +1,19 @@
 """One event as a dictionary → the token that training would have made of it.
 
 The rules are those of `events.cleaning` for a frame's rows, in plain Python: a live event must not
-pay for a query engine. `tests/serving/test_stream_events.py` holds the two against each other.
+pay for a query engine. `tests/serving/test_stream_events.py` holds the two against each other. Of
+the times that the engine reads, zones by name (other than UTC and GMT) and spellings that no sender
+means (`2023-03-05 12:`, offsets of a day) are refused here.
+
+What arrives has happened and is known. A time that lies a little ahead, as of a clock that runs
+fast, counts as now: else the customer could not be asked about before. One that lies further ahead
+is refused: a frame's row of that time would not be seen before it has come either.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +25,23 @@ import numpy as np
 
 from seqjourney.config import DataConfig, nearest
 from seqjourney.errors import DataError
-from seqjourney.events.cleaning import LARGEST_AMOUNT
+from seqjourney.events.cleaning import LARGEST_AMOUNT, LARGEST_FLOAT32
 from seqjourney.events.consent.policy import STATES
 from seqjourney.sequences.tokenizer import FIRST, MISSING, UNKNOWN, Tokenizer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY_US = 86_400_000_000
+_FAST_US = 5 * 60_000_000  # so far a sender's clock may run ahead
 _MICROSECOND = timedelta(microseconds=1)
 _UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _EARLIEST: datetime = DataConfig.model_fields["earliest"].default
+_BLANKS = " \t\n\r\v\f"  # the engine cuts these; `str.strip` would cut more
+_OFFSET = r"[+-]\d\d(?::?\d\d)?"
+_WRITTEN = re.compile(
+    r"(\d{4})([-/])(\d\d?)\2(\d\d?)"
+    rf"(?:[T ](\d\d?):(\d\d?)(?:(?<=:\d\d) *(Z|{_OFFSET})"  # no seconds
+    rf"|:(\d\d?)(?:\.(\d*))?(Z| (?i:UTC|GMT)|{_OFFSET}(?::\d\d)?)?)?)?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +120,18 @@ class EventReader:
             moment = _microseconds(parse_moment(key, value), self._zone)
         if key == "timestamp" and moment < self._earliest:
             raise DataError(f"'{key}' is {value!r}, before {_EARLIEST:%Y-%m-%d}; is it a time?")
-        if moment > time.time() * 1e6 + DAY_US:
+        now = int(time.time() * 1e6)
+        if moment > now + _FAST_US:
             raise DataError(f"'{key}' is {value!r}, in the future; look at the sender's clock.")
-        return moment
+        return min(moment, now)
 
 
 def parse_moment(key: str, value: Any) -> datetime:
-    """Read ISO 8601 text or a datetime, with or without an offset."""
+    """Read text as the engine does (much of ISO 8601) or a datetime, with or without an offset."""
     if isinstance(value, str):
         try:
-            return datetime.fromisoformat(value.strip())
-        except ValueError:
+            return _written(value.strip(_BLANKS))
+        except (ValueError, OverflowError):
             pass
     elif isinstance(value, datetime) and not _absent(value):
         return value
@@ -135,10 +151,27 @@ def moment_of(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds)
 
 
+def _written(text: str) -> datetime:
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    year, _, month, day, hour, minute, bare, second, fraction, offset = found.groups("")
+    ends_day = hour == "24" and not int(minute + second + fraction)
+    if offset.strip().upper() in ("UTC", "GMT"):
+        offset = "Z"
+    moment = datetime.fromisoformat(
+        f"{year}-{month:0>2}-{day:0>2}T{'' if ends_day else hour:0>2}:{minute:0>2}:{second:0>2}"
+        f".{fraction[:6]:0<6}{bare}{offset}"
+    )
+    return moment + timedelta(days=ends_day)
+
+
 def _microseconds(moment: datetime, zone: Any = UTC) -> int:
+    readings = [moment]
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
-    return int((moment - EPOCH) // _MICROSECOND)
+        # Two where the clock repeats an hour or skips one: the engine takes the later.
+        readings = [moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
+    return max(int((reading - EPOCH) // _MICROSECOND) for reading in readings)
 
 
 def _absent(value: Any) -> bool:
@@ -153,7 +186,7 @@ def _absent(value: Any) -> bool:
 def text_of(key: str, value: Any) -> str | None:
     """Read a name: text without surrounding blanks, None where it is missing."""
     if isinstance(value, str):
-        return value.strip() or None
+        return value.strip(_BLANKS) or None
     if _absent(value):
         return None
     if isinstance(value, bool | np.bool_):
@@ -167,13 +200,17 @@ def text_of(key: str, value: Any) -> str | None:
 
 def _number(key: str, value: Any) -> float:
     """Read a number, NaN where it is missing."""
-    if _absent(value) or value == "":
+    if isinstance(value, str):
+        value = value.strip(_BLANKS) or None
+    if _absent(value):
         return float("nan")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
-    if not abs(number) <= LARGEST_AMOUNT:
+    if isinstance(value, str) and not value.isascii():
+        number = float("nan")  # digits of other scripts, which the engine does not read
+    if not abs(number) <= (LARGEST_AMOUNT if key == "value" else LARGEST_FLOAT32):
         raise DataError(f"'{key}' is {value!r}, which is no number that can be used.")
     return number
 

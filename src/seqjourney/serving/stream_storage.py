@@ -19,6 +19,8 @@ class InMemory(MutableMapping[str, State]):
     def __init__(self, most: int | None = None):
         self._states: OrderedDict[str, State] = OrderedDict()
         self._most = most
+        self.forgotten = 0
+        """How many went because of `most`."""
 
     def __getitem__(self, customer_id: str) -> State:
         state = self._states[customer_id]
@@ -30,6 +32,7 @@ class InMemory(MutableMapping[str, State]):
         self._states.move_to_end(customer_id)
         if self._most is not None and len(self._states) > self._most:
             self._states.popitem(last=False)
+            self.forgotten += 1
 
     def __delitem__(self, customer_id: str) -> None:
         del self._states[customer_id]

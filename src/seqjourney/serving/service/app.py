@@ -39,13 +39,17 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 def create_app(config: ServeConfig) -> FastAPI:
     """Open a model and return its service.
 
+    A model that should have been retrained by now erases customers and refuses everything else.
+
     Raises:
         ConfigError: the model cannot stream.
-        DataError: there is no such run, or it should have been retrained by now.
+        DataError: there is no such run.
     """
     metrics = Metrics()
     states: States = (
-        InMemory(config) if config.in_memory else InRedis(config, metrics.conflicts.inc)
+        InMemory(config, metrics.forgotten.inc)
+        if config.in_memory
+        else InRedis(config, metrics.conflicts.inc)
     )
     stream, scorer = states.stream, states.stream.scorer
     reader = EventReader(

@@ -35,6 +35,9 @@ class Metrics:
         self.conflicts = Counter(
             "conflicts", "Updates begun again because another worker was faster", **made
         )
+        self.forgotten = Counter(
+            "forgotten_customers", "Customers in memory who went because of most_customers", **made
+        )
         self.waiting = Gauge(
             "waiting_requests", "Requests in the queue", multiprocess_mode="livesum", **made
         )

@@ -26,7 +26,7 @@ _TOGETHER = 1000  # events of a batch, about
 
 @dataclass(frozen=True)
 class Job:
-    """One request: events to take in, or something else to be done between batches."""
+    """One request: events to take in, or something else to be done when its turn comes."""
 
     events: Sequence[Event] = ()
     other: Callable[[], Any] | None = None
@@ -82,7 +82,8 @@ class Queue:
         """Wait for a job, and return it with those that wait behind it; nothing at the end.
 
         A batch has no more events of a customer than a state remembers ids: all of them can be
-        told apart if it has to be written again.
+        told apart if it has to be written again. Something other than events ends it, so that
+        what came later, such as an event of a customer to be erased, is taken in later.
         """
         batch: list[Job] = []
         of_customer: Counter[str] = Counter()
@@ -103,6 +104,8 @@ class Queue:
                 break
             of_customer += new
             batch.append(job)
+            if job.other is not None:
+                break
         return batch
 
     def _take_in(self, jobs: Sequence[Job]) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from seqjourney.config import Strict
 
+MOST_CUSTOMERS = 100_000
 TOKEN_VARIABLE = "SEQJOURNEY_TOKEN"
 WORKER_VARIABLE = "SEQJOURNEY_SERVICE"
 """How the process that starts workers tells them their settings, as JSON."""
@@ -67,6 +68,16 @@ class ServeConfig(Strict):
         if not self.in_memory and self.most_customers is not None:
             raise ValueError("most_customers is for states in memory; use expire_days with Redis")
         return self
+
+    @property
+    def most_in_memory(self) -> int:
+        """`most_customers`, or its default."""
+        return self.most_customers or MOST_CUSTOMERS
+
+    @property
+    def folder(self) -> Path:
+        """Where it is written whether the model should have been retrained by now."""
+        return self.run if self.run.is_dir() else self.run.parent
 
     @property
     def in_memory(self) -> bool:

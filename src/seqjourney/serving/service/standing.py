@@ -16,7 +16,7 @@ class Standing:
     """Looks at the run once in a while."""
 
     def __init__(self, config: ServeConfig):
-        self._folder = config.run if config.run.is_dir() else config.run.parent
+        self._folder = config.folder
         self._allowed = config.overdue == "allow"
         self._next, self._why = 0.0, ""
 

@@ -64,15 +64,24 @@ class States(Protocol):
 
 
 class InMemory:
-    """Customers of this process; they go with it."""
+    """Customers of this process; they go with it.
 
-    def __init__(self, config: ServeConfig):
-        self.stream = Stream(
-            config.run, most_customers=config.most_customers, overdue=config.overdue
-        )
-        self.update_many = self.stream.update_many
+    A model that should have been retrained is opened here and in Redis nonetheless: erasing must
+    go on, and `standing` refuses the rest.
+    """
+
+    def __init__(self, config: ServeConfig, on_forgotten: Callable[[int], Any] = lambda _: None):
+        self.stream = Stream(config.run, most_customers=config.most_in_memory, overdue="allow")
+        self._on_forgotten = on_forgotten
         self.score = self.stream.score
         self.forget = self.stream.forget
+
+    def update_many(self, events: Sequence[Event]) -> list[Scored]:
+        """Take in events; see `Stream.update_many`. Customers beyond the bound are forgotten."""
+        before = self.stream.forgotten
+        scored = self.stream.update_many(events)
+        self._on_forgotten(self.stream.forgotten - before)
+        return scored
 
     def problem(self) -> str | None:
         """Memory is always there."""
@@ -84,7 +93,7 @@ class InRedis:
 
     def __init__(self, config: ServeConfig, on_conflict: Callable[[int], Any] = lambda _: None):
         self._read: dict[str, bytes] = {}  # what this turn has read and changed
-        self.stream = Stream(config.run, states=self._read, overdue=config.overdue)
+        self.stream = Stream(config.run, states=self._read, overdue="allow")
         self._on_conflict = on_conflict
         self._expire_ms = "" if config.expire_days is None else int(config.expire_days * 86_400_000)
         place = urlsplit(config.states)
