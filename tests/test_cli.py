@@ -22,7 +22,7 @@ from seqjourney.hydra_errors import explain
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 HEAVY = ("torch", "pandas", "pytorch_lightning", "duckdb", "ibis", "sklearn", "lightgbm",
-         "matplotlib", "pydantic")  # fmt: skip
+         "catboost", "matplotlib", "pydantic")  # fmt: skip
 GROUPS = {
     "train": ("data", "experiment", "model", "sweep", "task", "trainer"),
     "prepare": ("data",),

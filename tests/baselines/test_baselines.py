@@ -1,6 +1,7 @@
 """Every baseline keeps the interface, its scores and its word."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,18 +12,20 @@ from random_log import as_table, make_data, task
 from seqjourney.baselines import BASELINES, baseline_class, build
 from seqjourney.config import (
     BaseRateConfig,
+    CatBoostConfig,
     LightGBMConfig,
     LogisticConfig,
     RecencyConfig,
     TrainerConfig,
 )
-from seqjourney.errors import DataError
+from seqjourney.errors import ConfigError, DataError
 
 CONFIGS = [
     BaseRateConfig(kind="base_rate", name="base_rate"),
     RecencyConfig(kind="recency", name="recency"),
     LogisticConfig(kind="logistic", name="logistic", penalties=(0.01, 0.1)),
     LightGBMConfig(kind="lightgbm", name="lightgbm", trials=3, rounds=30),
+    CatBoostConfig(kind="catboost", name="catboost", trials=2, rounds=30),
 ]
 TRAINER = TrainerConfig(progress=False, threads=1)
 
@@ -131,6 +134,15 @@ def test_learners_find_what_is_there(config, events, tmp_path):
     known = replace(data, snapshots=data.snapshots.assign(label=np.asarray(bought, dtype="int8")))
     model = fitted(config, known, tmp_path)
     assert model.validation_score_ > 0.95
+
+
+@pytest.mark.parametrize("does", ["build", "load"])
+def test_catboost_without_its_extra_is_one_clear_message(does, data, tmp_path, monkeypatch):
+    config = CatBoostConfig(kind="catboost", name="catboost", trials=1, rounds=2)
+    fitted(config, data, tmp_path).save(tmp_path)
+    monkeypatch.setitem(sys.modules, "catboost", None)
+    with pytest.raises(ConfigError, match=r"pip install 'seqjourney\[catboost\]'"):
+        build(config) if does == "build" else baseline_class("catboost").load(tmp_path)
 
 
 def test_every_kind_is_listed():

@@ -3,14 +3,20 @@
 Two rules need no learning; logistic regression and gradient boosting learn from point-in-time
 features, a few hundred numbers that say what was known of a customer at a cutoff.
 Read `feature_spec.py`, `feature_queries.py`, `features.py`, then `rules.py`, `logistic.py` and
-`boosting.py`; `build` turns a configuration into a baseline.
+`boosting.py` with its two libraries; `build` turns a configuration into a baseline.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from seqjourney.config import BaseRateConfig, LightGBMConfig, LogisticConfig, RecencyConfig
+from seqjourney.config import (
+    BaseRateConfig,
+    CatBoostConfig,
+    LightGBMConfig,
+    LogisticConfig,
+    RecencyConfig,
+)
 from seqjourney.sequences.task_data import Predictor
 
 # Named, not imported: a rule should not wait for LightGBM.
@@ -18,7 +24,8 @@ BASELINES = {
     "base_rate": "rules:BaseRate",
     "recency": "rules:Recency",
     "logistic": "logistic:Logistic",
-    "lightgbm": "boosting:LightGBM",
+    "lightgbm": "boosting_lightgbm:LightGBM",
+    "catboost": "boosting_catboost:CatBoost",
 }
 
 
@@ -29,7 +36,9 @@ def baseline_class(kind: str) -> type[Predictor]:
     return found
 
 
-def build(config: BaseRateConfig | RecencyConfig | LogisticConfig | LightGBMConfig) -> Predictor:
+def build(
+    config: BaseRateConfig | RecencyConfig | LogisticConfig | LightGBMConfig | CatBoostConfig,
+) -> Predictor:
     """Return an unfitted baseline."""
     chosen = baseline_class(config.kind)
     return chosen(config)  # type: ignore[call-arg]

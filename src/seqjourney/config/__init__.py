@@ -9,6 +9,7 @@ class per kind), `run` (the trainer, and all of it in `Config`).
 from seqjourney.config.data import DataConfig, SourceConfig
 from seqjourney.config.model import (
     BaseRateConfig,
+    CatBoostConfig,
     GRUConfig,
     LightGBMConfig,
     LogisticConfig,
@@ -24,6 +25,7 @@ from seqjourney.config.types import Strict, nearest
 
 __all__ = [
     "BaseRateConfig",
+    "CatBoostConfig",
     "Config",
     "CutoffRange",
     "Cutoffs",

@@ -71,14 +71,24 @@ class LogisticConfig(Strict):
     """Inverse strengths C that are tried."""
 
 
-class LightGBMConfig(Strict):
+class _Boosting(Strict):
+    name: str
+    trials: int = Field(10, ge=1)
+    """Settings that are tried."""
+    rounds: int = Field(400, ge=1)
+    """Most boosting rounds; validation stops earlier."""
+
+
+class LightGBMConfig(_Boosting):
     """Gradient boosting on point-in-time features, tuned by random search on validation."""
 
     kind: Literal["lightgbm"]
-    name: str
-    trials: int = Field(10, ge=1)
-    rounds: int = Field(400, ge=1)
-    """Most boosting rounds; validation stops earlier."""
+
+
+class CatBoostConfig(_Boosting):
+    """The same with CatBoost (extra `catboost`): symmetric trees, encoded categories."""
+
+    kind: Literal["catboost"]
 
 
 NetworkConfig = GRUConfig | TransformerConfig
@@ -88,6 +98,7 @@ ModelConfig = Annotated[
     | BaseRateConfig
     | RecencyConfig
     | LogisticConfig
-    | LightGBMConfig,
+    | LightGBMConfig
+    | CatBoostConfig,
     Field(discriminator="kind"),
 ]
