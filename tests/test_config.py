@@ -21,7 +21,7 @@ EXPERIMENTS = [
     "app_onboarding_conversion",
     "multitouch_attribution_conversion",
 ]
-MODELS = ["gru", "transformer", "lightgbm", "catboost", "logistic", "recency"]
+MODELS = ["gru", "transformer", "lightgbm", "catboost", "bgnbd", "paretonbd", "logistic", "recency"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -12,9 +12,11 @@ from random_log import as_table, make_data, task
 from seqjourney.baselines import BASELINES, baseline_class, build
 from seqjourney.config import (
     BaseRateConfig,
+    BGNBDConfig,
     CatBoostConfig,
     LightGBMConfig,
     LogisticConfig,
+    ParetoNBDConfig,
     RecencyConfig,
     TrainerConfig,
 )
@@ -26,7 +28,10 @@ CONFIGS = [
     LogisticConfig(kind="logistic", name="logistic", penalties=(0.01, 0.1)),
     LightGBMConfig(kind="lightgbm", name="lightgbm", trials=3, rounds=30),
     CatBoostConfig(kind="catboost", name="catboost", trials=2, rounds=30),
+    BGNBDConfig(kind="bgnbd", name="bgnbd"),
+    ParetoNBDConfig(kind="paretonbd", name="paretonbd"),
 ]
+LEARNERS = CONFIGS[2:5]
 TRAINER = TrainerConfig(progress=False, threads=1)
 
 
@@ -119,7 +124,7 @@ def test_recency_counts_what_makes_eligible(kind, sign, events, tmp_path):
         assert scores[i] == pytest.approx(sign * ((row["cutoff"] - last) / pd.Timedelta(days=1)))
 
 
-@pytest.mark.parametrize("config", CONFIGS[2:], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", LEARNERS, ids=lambda config: config.kind)
 def test_learners_find_what_is_there(config, events, tmp_path):
     """Buyers of the last 30 days buy again, the others do not."""
     data = make_data(events, task())

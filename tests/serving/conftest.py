@@ -24,6 +24,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "logistic": {"penalties": [0.1]},
     "lightgbm": {"trials": 1, "rounds": 20},
     "catboost": {"trials": 1, "rounds": 20},
+    "bgnbd": {},
+    "paretonbd": {},
 }
 
 

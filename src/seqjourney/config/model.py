@@ -91,14 +91,32 @@ class CatBoostConfig(_Boosting):
     kind: Literal["catboost"]
 
 
+class _PurchaseModel(Strict):
+    name: str
+    penalties: tuple[float, ...] = Field((0.0, 0.001, 0.01, 0.1), min_length=1)
+    """Weights of the squared log parameters against the mean log-likelihood that are tried."""
+
+
+class BGNBDConfig(_PurchaseModel):
+    """BG/NBD on earlier target events: customers leave after one of them."""
+
+    kind: Literal["bgnbd"]
+
+
+class ParetoNBDConfig(_PurchaseModel):
+    """Pareto/NBD on earlier target events: customers leave at any moment."""
+
+    kind: Literal["paretonbd"]
+
+
 NetworkConfig = GRUConfig | TransformerConfig
-ModelConfig = Annotated[
-    GRUConfig
-    | TransformerConfig
-    | BaseRateConfig
+BaselineConfig = (
+    BaseRateConfig
     | RecencyConfig
     | LogisticConfig
     | LightGBMConfig
-    | CatBoostConfig,
-    Field(discriminator="kind"),
-]
+    | CatBoostConfig
+    | BGNBDConfig
+    | ParetoNBDConfig
+)
+ModelConfig = Annotated[NetworkConfig | BaselineConfig, Field(discriminator="kind")]
