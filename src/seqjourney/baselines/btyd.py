@@ -5,10 +5,11 @@ P(at least one within the horizon), or one minus that for an absence; `purchase_
 models. Target events of one period (a day, or a quarter of a short horizon) are one purchase: two
 orders of one sitting say nothing of a rate.
 
-Parameters are fitted on every customer of a training snapshot, once, as they were known at the last
-training cutoff: a customer's snapshots are the same history cut at several points, and to count it
-several times, or by the weights of snapshots, would be to misstate the evidence. Snapshots at the last cutoff alone
-would, where only recent buyers are eligible, hide from the model how customers leave.
+Parameters are fitted on every customer of a training snapshot, once and with equal weight, as they
+were known at the last training cutoff: a customer's snapshots are the same history cut at several
+points, and to count it several times would be to claim more evidence than there is. Snapshots at
+the last cutoff alone would, where only recent buyers are eligible, hide from the model how
+customers leave.
 
 Without a target event so far there is no history. Such customers get the rate of positive labels
 among such training snapshots; one more snapshot, with the rate of all, keeps it inside (0, 1).

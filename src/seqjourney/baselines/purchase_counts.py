@@ -157,13 +157,14 @@ class BGNBD(PurchaseModel):
         the integral over u of E(λ exp(-λpu)), by Gauss-Legendre in v = log(1 + u / (alpha + T)).
         It equals equation 10 of the paper, which divides zero by zero at a = 1 and a + b = 1.
         """
-        nodes, weights = np.polynomial.legendre.leggauss(32)
-        length = np.log1p(horizon / (self.alpha + history.age))[:, None]  # (n, 1)
-        v = length * (nodes + 1) / 2  # (n, 32)
-        of_all = self.a + self.b + history.frequency[:, None]
-        series = hyp2f1(self.a, self.a + self.b - 1 - self.r, of_all, -np.expm1(-v))
-        integral = (np.exp((1 - self.a) * v) * series * weights * length / 2).sum(axis=1)
-        return self.probability_alive(history) * (self.r + history.frequency) * integral
+        length = np.log1p(horizon / (self.alpha + history.age))
+        both = self.a + self.b
+        total = np.zeros(len(length))
+        for node, weight in zip(*np.polynomial.legendre.leggauss(32), strict=True):
+            v = length * (node + 1) / 2
+            series = hyp2f1(self.a, both - 1 - self.r, both + history.frequency, -np.expm1(-v))
+            total += weight / 2 * length * np.exp((1 - self.a) * v) * series
+        return self.probability_alive(history) * (self.r + history.frequency) * total
 
 
 @dataclass(frozen=True)
