@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,6 @@ PATIENCE_ROUNDS = 30
 # Half of LightGBM's default: half the time, and no worse where noise is this large.
 BINS = 127
 
-ConfigT = TypeVar("ConfigT", LightGBMConfig, CatBoostConfig)
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -48,13 +46,13 @@ class Trial:
     """Log-odds of the validation snapshots."""
 
 
-class Boosting(ABC, Generic[ConfigT]):
+class Boosting(ABC):
     """Boosted trees; scores are log-odds."""
 
-    config_class: ClassVar[type]
+    config_class: ClassVar[type[LightGBMConfig] | type[CatBoostConfig]]
     trees_file: ClassVar[str]
 
-    def __init__(self, config: ConfigT) -> None:
+    def __init__(self, config: LightGBMConfig | CatBoostConfig) -> None:
         self.config = config
         self.chosen_: dict[str, Any] = {}
         self.validation_score_ = float("nan")

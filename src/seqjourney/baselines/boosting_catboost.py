@@ -30,7 +30,7 @@ _CAUTIOUS = {
 }
 
 
-class CatBoost(Boosting[CatBoostConfig]):
+class CatBoost(Boosting):
     """Boosted symmetric trees; scores are log-odds."""
 
     config_class = CatBoostConfig

@@ -23,7 +23,7 @@ _CAUTIOUS = {
 }
 
 
-class LightGBM(Boosting[LightGBMConfig]):
+class LightGBM(Boosting):
     """Boosted trees that grow leaf by leaf; scores are log-odds."""
 
     config_class = LightGBMConfig
@@ -95,7 +95,8 @@ class LightGBM(Boosting[LightGBMConfig]):
         )
         rounds = booster.best_iteration or booster.current_iteration()
         scores = booster.predict(matrix, raw_score=True, num_threads=trainer.threads or 0)
-        return Trial(booster.model_to_string(num_iteration=rounds), rounds, scores)
+        trees = booster.model_to_string(num_iteration=rounds)
+        return Trial(trees, rounds, np.asarray(scores, dtype=np.float64))
 
     def _predict(self, features: pd.DataFrame) -> np.ndarray:
         import lightgbm

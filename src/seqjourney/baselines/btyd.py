@@ -34,7 +34,10 @@ from seqjourney.files import read_json, write_json
 from seqjourney.sequences.task_data import TaskData
 
 _MODELS: dict[str, type[PurchaseModel]] = {"bgnbd": BGNBD, "paretonbd": ParetoNBD}
-_CONFIGS = {"bgnbd": BGNBDConfig, "paretonbd": ParetoNBDConfig}
+_CONFIGS: dict[str, type[BGNBDConfig] | type[ParetoNBDConfig]] = {
+    "bgnbd": BGNBDConfig,
+    "paretonbd": ParetoNBDConfig,
+}
 # Four parameters need no more; a fit then takes seconds.
 _MOST_CUSTOMERS = 50_000
 

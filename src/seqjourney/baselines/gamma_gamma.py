@@ -10,7 +10,6 @@ how often that will be. Every array is (n,), one entry per customer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -42,11 +41,11 @@ class GammaGamma:
         return self.p * (self.gamma + total) / (self.p * count + self.q - 1)
 
     @classmethod
-    def fit(cls, count: np.ndarray, mean: np.ndarray) -> Self:
+    def fit(cls, count: np.ndarray, mean: np.ndarray) -> GammaGamma:
         """Maximise the likelihood of customers with a purchase of positive mean value."""
         unit = float(mean.mean())
 
-        def model(logs: np.ndarray, unit: float = 1.0) -> Self:
+        def model(logs: np.ndarray, unit: float = 1.0) -> GammaGamma:
             p, above_one, gamma = np.exp(logs).tolist()
             return cls(p, 1 + above_one, gamma * unit)
 
