@@ -53,8 +53,7 @@ class GammaGamma:
             lambda logs: -float(model(logs).log_likelihood(count, mean / unit).mean()),
             np.zeros(3),
             method="L-BFGS-B",
-            jac="3-point",
             bounds=[(-_LARGEST_LOG, _LARGEST_LOG)] * 3,
-            options={"ftol": 1e-12, "gtol": 1e-7},
+            options={"ftol": 1e-10, "gtol": 1e-7},
         )
         return model(found.x, unit)

@@ -23,8 +23,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import betaln, boxcox, gammaln, hyp2f1
 
-# Logarithms of parameters lie between plus and minus this, in units of the mean age.
-_LARGEST_LOG = 7.0
+# Logarithms of parameters lie between plus and minus this, in units of the mean age. Where hardly
+# anybody leaves, the likelihood rises to the edge: fewer than one in 10,000 in a mean age.
+_LARGEST_LOG = 5.0
 # Probabilities of a purchase are kept this far from 0, so that log-odds are finite.
 _LEAST = 1e-12
 
@@ -107,9 +108,8 @@ class PurchaseModel(ABC):
             loss,
             np.zeros(len(names)),
             method="L-BFGS-B",
-            jac="3-point",
             bounds=[(-_LARGEST_LOG, _LARGEST_LOG)] * len(names),
-            options={"ftol": 1e-12, "gtol": 1e-7},
+            options={"ftol": 1e-10, "gtol": 1e-7},
         )
         values = dict(zip(names, np.exp(found.x).tolist(), strict=True))
         return cls(**{name: v * unit if name in cls.times else v for name, v in values.items()})
