@@ -155,7 +155,7 @@ def composed(name: str, *words: str):
     ("words", "message"),
     [
         ("train model=grru", "model=grru: there is no such choice. Did you mean 'gru'?"),
-        ("train model=lstm", "model=lstm: there is no such choice. Known: base_rate, gru, "),
+        ("train model=lstm", "model=lstm: there is no such choice. Known: base_rate, bgnbd, "),
         ("prepare data=dmeo", "data=dmeo: there is no such choice. Did you mean 'demo'?"),
         (
             "train model=gru,recency",

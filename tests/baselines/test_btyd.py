@@ -8,7 +8,7 @@ import pytest
 from random_log import CUTOFFS, as_table, make_data, task
 from simulated_buyers import simulate
 
-from seqjourney.baselines import build
+from seqjourney.baselines import btyd, build
 from seqjourney.baselines.btyd import purchase_histories
 from seqjourney.baselines.purchase_counts import BGNBD, ParetoNBD
 from seqjourney.config import BGNBDConfig, ParetoNBDConfig, TrainerConfig
@@ -92,6 +92,14 @@ def test_parameters_come_from_every_training_customer_once_at_the_last_training_
     kind = {"bgnbd": BGNBD, "paretonbd": ParetoNBD}[config.kind]
     expected = kind.fit(history.of(history.frequency >= 0), found["penalty"])
     assert found["parameters"] == pytest.approx(expected.to_json(), rel=1e-3)
+
+
+@EACH
+def test_many_customers_are_sampled_by_the_seed(config, data, tmp_path, monkeypatch):
+    everyone = fitted(config, data, tmp_path).chosen_
+    monkeypatch.setattr(btyd, "_MOST_CUSTOMERS", 15)
+    sample, again = (fitted(config, data, tmp_path).chosen_ for _ in range(2))
+    assert sample == again != everyone
 
 
 @EACH
