@@ -64,9 +64,10 @@ class CatBoost(Boosting):
     ) -> Trial:
         parameters = {
             **setting,
-            # Also what stops early: CatBoost's PRAUC is highest after one tree, whose scores tie.
+            # Also what stops early. By PRAUC, the cautious setting stopped after one tree on Online
+            # Retail's churn: validation AP 0.665 instead of 0.690.
             "loss_function": "Logloss",
-            # Pairs of categories cost a third of the time, and gained nothing on Online Retail.
+            # Combinations of categories gained nothing there.
             "max_ctr_complexity": 1,
             "bootstrap_type": "Bernoulli",
             "border_count": BINS,

@@ -38,7 +38,7 @@ _CONFIGS: dict[str, type[BGNBDConfig] | type[ParetoNBDConfig]] = {
     "bgnbd": BGNBDConfig,
     "paretonbd": ParetoNBDConfig,
 }
-# Four parameters need no more: their standard errors are then about 2 % to 6 %.
+# Four parameters need no more: 6,000 simulated customers gave standard errors of 3 % to 13 %.
 _MOST_CUSTOMERS = 20_000
 
 
