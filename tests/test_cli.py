@@ -22,7 +22,7 @@ from seqjourney.hydra_errors import explain
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 HEAVY = ("torch", "pandas", "pytorch_lightning", "duckdb", "ibis", "sklearn", "lightgbm",
-         "matplotlib", "pydantic")  # fmt: skip
+         "catboost", "matplotlib", "pydantic")  # fmt: skip
 GROUPS = {
     "train": ("data", "experiment", "model", "sweep", "task", "trainer"),
     "prepare": ("data",),
@@ -155,7 +155,7 @@ def composed(name: str, *words: str):
     ("words", "message"),
     [
         ("train model=grru", "model=grru: there is no such choice. Did you mean 'gru'?"),
-        ("train model=lstm", "model=lstm: there is no such choice. Known: base_rate, gru, "),
+        ("train model=lstm", "model=lstm: there is no such choice. Known: base_rate, bgnbd, "),
         ("prepare data=dmeo", "data=dmeo: there is no such choice. Did you mean 'demo'?"),
         (
             "train model=gru,recency",

@@ -21,10 +21,11 @@ EXPERIMENTS = [
     "app_onboarding_conversion",
     "multitouch_attribution_conversion",
 ]
+MODELS = ["gru", "transformer", "lightgbm", "catboost", "bgnbd", "paretonbd", "logistic", "recency"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("model", ["gru", "transformer", "lightgbm", "logistic", "recency"])
+@pytest.mark.parametrize("model", MODELS)
 def test_every_experiment_is_valid_with_every_model(compose, experiment, model):
     values = compose("train", f"experiment={experiment}", f"model={model}")
     config = parse(Config, {k: v for k, v in values.items() if k in Config.model_fields}, "train")

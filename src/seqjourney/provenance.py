@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def describe_revision() -> str:
 def describe_versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     names = ("seqjourney", "torch", "pytorch-lightning", "lightgbm", "scikit-learn", "duckdb")
-    return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}}
+    versions = {"python": platform.python_version(), **{n: metadata.version(n) for n in names}}
+    with suppress(metadata.PackageNotFoundError):  # an extra
+        versions["catboost"] = metadata.version("catboost")
+    return versions
 
 
 def describe_machine() -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Every baseline keeps the interface, its scores and its word."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +12,26 @@ from random_log import as_table, make_data, task
 from seqjourney.baselines import BASELINES, baseline_class, build
 from seqjourney.config import (
     BaseRateConfig,
+    BGNBDConfig,
+    CatBoostConfig,
     LightGBMConfig,
     LogisticConfig,
+    ParetoNBDConfig,
     RecencyConfig,
     TrainerConfig,
 )
-from seqjourney.errors import DataError
+from seqjourney.errors import ConfigError, DataError
 
 CONFIGS = [
     BaseRateConfig(kind="base_rate", name="base_rate"),
     RecencyConfig(kind="recency", name="recency"),
     LogisticConfig(kind="logistic", name="logistic", penalties=(0.01, 0.1)),
     LightGBMConfig(kind="lightgbm", name="lightgbm", trials=3, rounds=30),
+    CatBoostConfig(kind="catboost", name="catboost", trials=2, rounds=30),
+    BGNBDConfig(kind="bgnbd", name="bgnbd"),
+    ParetoNBDConfig(kind="paretonbd", name="paretonbd"),
 ]
+LEARNERS = CONFIGS[2:5]
 TRAINER = TrainerConfig(progress=False, threads=1)
 
 
@@ -116,7 +124,7 @@ def test_recency_counts_what_makes_eligible(kind, sign, events, tmp_path):
         assert scores[i] == pytest.approx(sign * ((row["cutoff"] - last) / pd.Timedelta(days=1)))
 
 
-@pytest.mark.parametrize("config", CONFIGS[2:], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", LEARNERS, ids=lambda config: config.kind)
 def test_learners_find_what_is_there(config, events, tmp_path):
     """Buyers of the last 30 days buy again, the others do not."""
     data = make_data(events, task())
@@ -131,6 +139,15 @@ def test_learners_find_what_is_there(config, events, tmp_path):
     known = replace(data, snapshots=data.snapshots.assign(label=np.asarray(bought, dtype="int8")))
     model = fitted(config, known, tmp_path)
     assert model.validation_score_ > 0.95
+
+
+@pytest.mark.parametrize("does", ["build", "load"])
+def test_catboost_without_its_extra_is_one_clear_message(does, data, tmp_path, monkeypatch):
+    config = CatBoostConfig(kind="catboost", name="catboost", trials=1, rounds=2)
+    fitted(config, data, tmp_path).save(tmp_path)
+    monkeypatch.setitem(sys.modules, "catboost", None)
+    with pytest.raises(ConfigError, match=r"pip install 'seqjourney\[catboost\]'"):
+        build(config) if does == "build" else baseline_class("catboost").load(tmp_path)
 
 
 def test_every_kind_is_listed():

@@ -13,7 +13,11 @@ from seqjourney.evaluation.predictions import read_predictions
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
 MODELS = sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
-SMALLER = {"lightgbm": ["model.trials=1", "model.rounds=20"], "logistic": ["model.penalties=[0.1]"]}
+SMALLER = {
+    "lightgbm": ["model.trials=1", "model.rounds=20"],
+    "catboost": ["model.trials=1", "model.rounds=20"],
+    "logistic": ["model.penalties=[0.1]"],
+}
 prepared_data: dict[str, Path] = {}
 
 

@@ -23,6 +23,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "recency": {},
     "logistic": {"penalties": [0.1]},
     "lightgbm": {"trials": 1, "rounds": 20},
+    "catboost": {"trials": 1, "rounds": 20},
+    "bgnbd": {},
+    "paretonbd": {},
 }
 
 

@@ -51,7 +51,10 @@ def assert_same_scores(found: pd.DataFrame, expected: pd.DataFrame, atol: float 
     assert (found["cutoff"] == expected.loc[found.index, "cutoff"]).all()
 
 
-@pytest.mark.parametrize("kind", ["gru", "transformer", "logistic", "lightgbm", "recency"])
+@pytest.mark.parametrize(
+    "kind",
+    ["gru", "transformer", "logistic", "lightgbm", "catboost", "bgnbd", "paretonbd", "recency"],
+)
 def test_scores_are_those_of_load_and_of_the_runs_own_predictions(
     kind: str, run_of: RunOf, frame: pd.DataFrame, tmp_path: Path
 ):

@@ -14,7 +14,8 @@ from seqjourney.errors import ConfigError, DataError
 
 RunOf = Callable[[str], Path]
 NETWORKS = ["gru", "transformer"]
-KINDS = [*NETWORKS, "recency", "logistic", "lightgbm", "base_rate"]
+BASELINES = ["recency", "logistic", "lightgbm", "catboost", "bgnbd", "paretonbd", "base_rate"]
+KINDS = [*NETWORKS, *BASELINES]
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +157,7 @@ def test_a_damaged_run_is_refused_by_the_name_of_the_file(
         seqjourney.load(folder)
 
 
-@pytest.mark.parametrize("kind", ["logistic", "lightgbm", "recency"])
+@pytest.mark.parametrize("kind", BASELINES)
 @pytest.mark.parametrize("damage", ["cut short", "other content", "lost"])
 def test_a_damaged_baseline_is_refused_by_the_name_of_the_file(
     kind: str, damage: str, run_of: RunOf, tmp_path: Path

@@ -1,16 +1,18 @@
 """The opponents of every network, with the same interface and the same predictions file.
 
-Two rules need no learning; logistic regression and gradient boosting learn from point-in-time
-features, a few hundred numbers that say what was known of a customer at a cutoff.
+Two rules need no learning. Logistic regression and gradient boosting learn from point-in-time
+features, a few hundred numbers that say what was known of a customer at a cutoff. BG/NBD and
+Pareto/NBD know only when a customer first and last bought and how often.
 Read `feature_spec.py`, `feature_queries.py`, `features.py`, then `rules.py`, `logistic.py` and
-`boosting.py`; `build` turns a configuration into a baseline.
+`boosting.py` with its two libraries; then `purchase_counts.py` and `btyd.py`. `build` turns a
+configuration into a baseline. `gamma_gamma.py` says what a purchase will be worth.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from seqjourney.config import BaseRateConfig, LightGBMConfig, LogisticConfig, RecencyConfig
+from seqjourney.config import BaselineConfig
 from seqjourney.sequences.task_data import Predictor
 
 # Named, not imported: a rule should not wait for LightGBM.
@@ -18,7 +20,10 @@ BASELINES = {
     "base_rate": "rules:BaseRate",
     "recency": "rules:Recency",
     "logistic": "logistic:Logistic",
-    "lightgbm": "boosting:LightGBM",
+    "lightgbm": "boosting_lightgbm:LightGBM",
+    "catboost": "boosting_catboost:CatBoost",
+    "bgnbd": "btyd:BuyTillYouDie",
+    "paretonbd": "btyd:BuyTillYouDie",
 }
 
 
@@ -29,7 +34,7 @@ def baseline_class(kind: str) -> type[Predictor]:
     return found
 
 
-def build(config: BaseRateConfig | RecencyConfig | LogisticConfig | LightGBMConfig) -> Predictor:
+def build(config: BaselineConfig) -> Predictor:
     """Return an unfitted baseline."""
     chosen = baseline_class(config.kind)
     return chosen(config)  # type: ignore[call-arg]

@@ -22,6 +22,8 @@ import ibis.expr.types as ir
 
 from seqjourney.baselines.feature_spec import FeatureSpec
 
+_EPOCH = ibis.timestamp("1970-01-01", timezone="UTC")
+
 
 def prepare(events: ir.Table, customers: ir.Table, spec: FeatureSpec) -> ir.Table:
     """Keep the events of `customers`, with codes instead of names.
@@ -155,24 +157,24 @@ def gaps(prepared: ir.Table, cutoffs: ir.Table, spec: FeatureSpec) -> ir.Table:
     return _aggregate(pairs, ["row"], _gap_features(pairs))
 
 
+def periods_with_events(events: ir.Table, unit_us: int) -> ir.Table:
+    """Return each customer's periods with an event: numbers counted from 1970, and `known_at`."""
+    since_us = events.timestamp.delta(_EPOCH, unit="microsecond")
+    numbered = events.mutate(period=(since_us / unit_us).floor().cast("int64"))
+    # A period counts from the moment at which its first event was known.
+    return numbered.group_by("customer_id", "period").aggregate(known_at=numbered.known_at.min())
+
+
 def active_periods(prepared: ir.Table, cutoffs: ir.Table, spec: FeatureSpec) -> ir.Table:
     """Ask for counts per window of the periods with an own event, and the gaps between them."""
-    own = prepared.filter(prepared.own)
-    epoch = ibis.timestamp("1970-01-01", timezone="UTC")
-    period = (own.timestamp.delta(epoch, unit="microsecond") / spec.unit_us).floor().cast("int64")
-    # A period counts from the moment at which its first event was known.
-    periods = (
-        own.mutate(period=period)
-        .group_by("customer_id", "period")
-        .aggregate(known_at=lambda t: t.known_at.min())
-    )
+    periods = periods_with_events(prepared.filter(prepared.own), spec.unit_us)
     pairs = periods.join(
         cutoffs,
         [periods.customer_id == cutoffs.customer_id, periods.known_at <= cutoffs.cutoff],
     ).select(
         cutoffs.row,
         periods.period,
-        age_us=cutoffs.cutoff.delta(epoch, unit="microsecond") - periods.period * spec.unit_us,
+        age_us=cutoffs.cutoff.delta(_EPOCH, unit="microsecond") - periods.period * spec.unit_us,
     )
     in_order = ibis.window(group_by=pairs.row, order_by=pairs.period)
     gap = (pairs.period - pairs.period.lag(1).over(in_order)).cast("float64")

@@ -95,7 +95,7 @@ class FeatureSpec:
             numeric=tuple(name for name in tokenizer.numeric_fields if name != "value"),
             has_value="value" in tokenizer.numeric_fields,
             windows={_label(window): _microseconds(window) for window in windows},
-            unit_us=_microseconds(task.horizon / 4 if short else DAY),
+            unit_us=period_us(task.horizon),
             cycles=_covered_cycles(train_cutoffs),
         )
 
@@ -118,6 +118,11 @@ class FeatureSpec:
         codes = {f"last_{field}": len(values) for field, values in self.categories.items()}
         count = len(self.categories["event"])
         return {**codes, "last_event_2": count, "last_event_3": count}
+
+
+def period_us(horizon: timedelta) -> int:
+    """Return the length of an active period: a day, or a quarter of a short horizon."""
+    return _microseconds(horizon / 4 if horizon < SHORT_HORIZON else DAY)
 
 
 def _microseconds(duration: timedelta) -> int:

@@ -8,12 +8,16 @@ class per kind), `run` (the trainer, and all of it in `Config`).
 
 from seqjourney.config.data import DataConfig, SourceConfig
 from seqjourney.config.model import (
+    BaselineConfig,
     BaseRateConfig,
+    BGNBDConfig,
+    CatBoostConfig,
     GRUConfig,
     LightGBMConfig,
     LogisticConfig,
     ModelConfig,
     NetworkConfig,
+    ParetoNBDConfig,
     RecencyConfig,
     TransformerConfig,
 )
@@ -23,7 +27,10 @@ from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
 from seqjourney.config.types import Strict, nearest
 
 __all__ = [
+    "BGNBDConfig",
     "BaseRateConfig",
+    "BaselineConfig",
+    "CatBoostConfig",
     "Config",
     "CutoffRange",
     "Cutoffs",
@@ -35,6 +42,7 @@ __all__ = [
     "LogisticConfig",
     "ModelConfig",
     "NetworkConfig",
+    "ParetoNBDConfig",
     "RecencyConfig",
     "SourceConfig",
     "Strict",

@@ -71,23 +71,52 @@ class LogisticConfig(Strict):
     """Inverse strengths C that are tried."""
 
 
-class LightGBMConfig(Strict):
-    """Gradient boosting on point-in-time features, tuned by random search on validation."""
-
-    kind: Literal["lightgbm"]
+class _Boosting(Strict):
     name: str
     trials: int = Field(10, ge=1)
+    """Settings that are tried."""
     rounds: int = Field(400, ge=1)
     """Most boosting rounds; validation stops earlier."""
 
 
+class LightGBMConfig(_Boosting):
+    """Gradient boosting on point-in-time features, tuned by random search on validation."""
+
+    kind: Literal["lightgbm"]
+
+
+class CatBoostConfig(_Boosting):
+    """The same with CatBoost (extra `catboost`): symmetric trees, encoded categories."""
+
+    kind: Literal["catboost"]
+
+
+class _PurchaseModel(Strict):
+    name: str
+    penalties: tuple[float, ...] = Field((0.0, 0.001, 0.01, 0.1), min_length=1)
+    """Weights of the squared log parameters against the mean log-likelihood that are tried."""
+
+
+class BGNBDConfig(_PurchaseModel):
+    """BG/NBD on earlier target events: customers leave after one of them."""
+
+    kind: Literal["bgnbd"]
+
+
+class ParetoNBDConfig(_PurchaseModel):
+    """Pareto/NBD on earlier target events: customers leave at any moment."""
+
+    kind: Literal["paretonbd"]
+
+
 NetworkConfig = GRUConfig | TransformerConfig
-ModelConfig = Annotated[
-    GRUConfig
-    | TransformerConfig
-    | BaseRateConfig
+BaselineConfig = (
+    BaseRateConfig
     | RecencyConfig
     | LogisticConfig
-    | LightGBMConfig,
-    Field(discriminator="kind"),
-]
+    | LightGBMConfig
+    | CatBoostConfig
+    | BGNBDConfig
+    | ParetoNBDConfig
+)
+ModelConfig = Annotated[NetworkConfig | BaselineConfig, Field(discriminator="kind")]

@@ -29,7 +29,7 @@ class TrainerConfig(Strict):
     workers: int = Field(0, ge=0)
     """Processes that build batches."""
     threads: int | None = Field(None, ge=1)
-    """Threads of torch and LightGBM; unset means their default."""
+    """Threads of torch, LightGBM and CatBoost; unset means their default."""
     checkpoint_every_steps: int = Field(200, ge=1)
     """How often a resumable checkpoint is written within an epoch."""
     resume: bool = False

@@ -1,0 +1,182 @@
+"""BG/NBD and Pareto/NBD as baselines: will a customer who has bought before buy again in time?
+
+They see only when a customer's target events happened (`purchase_histories`), and answer with
+P(at least one within the horizon), or one minus that for an absence; `purchase_counts.py` has the
+models. Target events of one period (a day, or a quarter of a short horizon) are one purchase: two
+orders of one sitting say nothing of a rate.
+
+Parameters are fitted on every customer of a training snapshot, once and with equal weight, as they
+were known at the last training cutoff: a customer's snapshots are the same history cut at several
+points, and to count it several times would be to claim more evidence than there is. Snapshots at
+the last cutoff alone would, where only recent buyers are eligible, hide from the model how
+customers leave.
+
+Without a target event so far there is no history. Such customers get the rate of positive labels
+among such training snapshots; one more snapshot, with the rate of all, keeps it inside (0, 1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from ibis import Table, memtable
+
+from seqjourney.baselines.feature_queries import periods_with_events
+from seqjourney.baselines.feature_spec import period_us
+from seqjourney.baselines.purchase_counts import BGNBD, History, ParetoNBD, PurchaseModel
+from seqjourney.baselines.training_table import average_precision, both_classes
+from seqjourney.config import BGNBDConfig, ParetoNBDConfig, TrainerConfig
+from seqjourney.errors import DataError
+from seqjourney.files import read_json, write_json
+from seqjourney.sequences.task_data import TaskData
+
+_MODELS: dict[str, type[PurchaseModel]] = {"bgnbd": BGNBD, "paretonbd": ParetoNBD}
+_CONFIGS: dict[str, type[BGNBDConfig] | type[ParetoNBDConfig]] = {
+    "bgnbd": BGNBDConfig,
+    "paretonbd": ParetoNBDConfig,
+}
+# Four parameters need no more: 6,000 simulated customers gave standard errors of 3 % to 13 %.
+_MOST_CUSTOMERS = 20_000
+
+
+def purchase_histories(
+    events: Table, snapshots: pd.DataFrame, target: tuple[str, ...], unit_us: int
+) -> History:
+    """Return what was known of earlier target events at each cutoff, in periods of `unit_us`.
+
+    Args:
+        events: the event log.
+        snapshots: has `customer_id` and `cutoff` (UTC), (n,).
+        target: the events that count; several in one period count once.
+        unit_us: length of a period, the unit of time, in microseconds.
+
+    Returns:
+        (n,) histories; NaN where no such event was known.
+    """
+    rows = np.arange(len(snapshots))
+    cutoffs = memtable(snapshots[["customer_id", "cutoff"]].assign(row=rows))
+    periods = periods_with_events(events.filter(events.event.isin(target)), unit_us)
+    pairs = periods.join(
+        cutoffs,
+        [periods.customer_id == cutoffs.customer_id, periods.known_at <= cutoffs.cutoff],
+    ).select(cutoffs.row, periods.period)
+    found = pairs.group_by("row").aggregate(
+        count=pairs.count(), first=pairs.period.min(), last=pairs.period.max()
+    )
+    answer = found.to_pandas().set_index("row").reindex(rows).astype(np.float64)
+    count, first, last = (answer[name].to_numpy() for name in ("count", "first", "last"))
+    now = snapshots["cutoff"].dt.as_unit("us").astype("int64").to_numpy() / unit_us
+    recency = last - first
+    return History(count - 1, recency, np.maximum(now - first, recency))
+
+
+class BuyTillYouDie:
+    """Customers buy at random until they leave; scores are log-odds."""
+
+    def __init__(self, config: BGNBDConfig | ParetoNBDConfig) -> None:
+        self.config = config
+        self.chosen_: dict[str, Any] = {}
+        self.validation_score_ = float("nan")
+        self._question: dict[str, Any] = {}
+        """`target`, `absence`, `unit_us` and `horizon` (in units): what is asked of the model."""
+
+    def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
+        """Fit with every penalty on training customers and keep the best on validation."""
+        train, validation = both_classes(data, "train"), both_classes(data, "validation")
+        self._question = self._ask(data)
+        customers = train[["customer_id"]].drop_duplicates()
+        if len(customers) > _MOST_CUSTOMERS:
+            customers = customers.sample(_MOST_CUSTOMERS, random_state=seed)
+        histories = self._histories(data, customers.assign(cutoff=train["cutoff"].max()))
+        histories = histories.of(_has_target(histories))
+        if not (histories.frequency > 0).any():
+            raise DataError(
+                f"task '{data.task.name}': {self.config.kind} learns from customers who had "
+                f"{' or '.join(data.task.target)} twice or more, and none had by the last "
+                "training cutoff. Choose another model."
+            )
+        without = self._rate_without_target(data, train)
+        known = self._histories(data, validation)
+        labels, weights = validation["label"].to_numpy(), validation["weight"].to_numpy()
+        self.validation_score_ = -1.0
+        trials = []
+        for penalty in self.config.penalties:
+            model = _MODELS[self.config.kind].fit(histories, penalty)
+            scores = self._log_odds(model, without, known)
+            found = average_precision(labels, scores, weights)
+            chosen = {"penalty": penalty, "parameters": model.to_json(), "without_target": without}
+            trials.append({**chosen, "validation_average_precision": found})
+            if found > self.validation_score_:
+                self.validation_score_, self.chosen_ = found, chosen
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "trials.json", trials)
+
+    def _ask(self, data: TaskData) -> dict[str, Any]:
+        task = data.task
+        target = [name for name in task.target if name not in data.tokenizer.label_only_events]
+        if not target:
+            raise DataError(
+                f"task '{task.name}': {self.config.kind} learns from earlier target events, and "
+                f"{' and '.join(task.target)} serve labels only. Choose another model."
+            )
+        unit_us = period_us(task.horizon)
+        return {
+            "target": target,
+            "absence": task.kind == "absence",
+            "unit_us": unit_us,
+            "horizon": task.horizon.total_seconds() * 1e6 / unit_us,
+        }
+
+    def _histories(self, data: TaskData, snapshots: pd.DataFrame) -> History:
+        target, unit_us = tuple(self._question["target"]), self._question["unit_us"]
+        return purchase_histories(data.events, snapshots, target, unit_us)
+
+    def _rate_without_target(self, data: TaskData, train: pd.DataFrame) -> float:
+        """Return the base rate of training snapshots that had no target event before them."""
+        none = ~_has_target(self._histories(data, train))
+        overall = np.average(train["label"], weights=train["weight"])
+        positive = (train["label"] * train["weight"])[none].sum()
+        return float((positive + overall) / (train["weight"][none].sum() + 1))
+
+    def _log_odds(self, model: PurchaseModel, without: float, histories: History) -> np.ndarray:
+        some = _has_target(histories)
+        none = model.log_probability_of_none(histories.of(some), self._question["horizon"])
+        odds = np.log(-np.expm1(none)) - none
+        scores = np.full(len(some), np.log(without / (1 - without)))
+        scores[some] = -odds if self._question["absence"] else odds
+        return scores
+
+    def score(self, data: TaskData) -> np.ndarray:
+        """Return the log-odds of every snapshot."""
+        model = _MODELS[self.config.kind](**self.chosen_["parameters"])
+        histories = self._histories(data, data.snapshots)
+        return self._log_odds(model, self.chosen_["without_target"], histories)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`: parameters and what they answer."""
+        content = {
+            "kind": self.config.kind,
+            "config": self.config.model_dump(mode="json"),
+            "chosen": self.chosen_,
+            "validation_score": self.validation_score_,
+            "question": self._question,
+        }
+        write_json(folder / "model.json", content)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        content = read_json(folder / "model.json")
+        model = cls(_CONFIGS[content["kind"]].model_validate(content["config"]))
+        model.chosen_ = content["chosen"]
+        model.validation_score_ = content["validation_score"]
+        model._question = content["question"]
+        return model
+
+
+def _has_target(histories: History) -> np.ndarray:
+    """(n,) bool: a target event was known."""
+    return ~np.isnan(histories.frequency)
