@@ -108,7 +108,9 @@ def test_what_is_for_several_sources_is_refused_for_one_table(change: dict[str, 
 def test_a_source_may_have_more_files_than_a_process_may_open(tmp_path: Path):
     resource = pytest.importorskip("resource", reason="no such limit on this system")
     for number in range(200):
-        pd.DataFrame([row(number, net=1.0, agrees="yes")]).to_parquet(tmp_path / f"part-{number:03d}.parquet")
+        pd.DataFrame([row(number, net=1.0, agrees="yes")]).to_parquet(
+            tmp_path / f"part-{number:03d}.parquet"
+        )
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (150, hard))
     try:

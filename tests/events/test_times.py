@@ -36,6 +36,19 @@ def times(log: pd.DataFrame) -> list[pd.Timestamp]:
     return sorted(log["timestamp"])
 
 
+def test_a_time_in_a_named_zone_does_not_move_the_rows_after_it(tmp_path):
+    written = ["10:00:00 America/New_York", "11:00:00", "12:00:00 UTC", "13:00:00", "14:00:00 gmt"]
+    path = text(tmp_path, HEADER + "".join(f"a,2023-07-01 {at},x\n" for at in written))
+    with connect(tmp_path, threads=1, timezone="Europe/Lisbon") as backend:
+        config = data_config(path, timezone="Europe/Lisbon")
+        rows = backend.execute(typed(open_source(backend, config).rows, config))
+    rows = rows.sort_values("source_row")
+    assert rows["problem"].iloc[0] == "unreadable timestamp"
+    assert rows["problem"].iloc[1:].isna().all()
+    hours = rows["timestamp"].iloc[1:].dt.tz_convert("UTC").dt.hour
+    assert hours.tolist() == [10, 12, 12, 14]  # Lisbon is an hour ahead in July
+
+
 @pytest.mark.parametrize(
     ("unit", "number"),
     [("s", "1688207415.123456"), ("ms", "1688207415123.456"), ("us", "1688207415123456")],

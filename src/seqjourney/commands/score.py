@@ -168,5 +168,6 @@ def _fingerprint(run: Path) -> str:
     from seqjourney.events.ledger import sha256_of
     from seqjourney.events.log import digest
 
-    files = [run / name for name in ("run.json", "model.pt", "model.json", "trees.txt")]
+    files = [run / name for name in ("run.json", "model.pt", "model.json")]
+    files += sorted(run.glob("trees.*"))
     return digest([sha256_of(file) for file in files if file.exists()])

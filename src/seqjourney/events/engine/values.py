@@ -51,7 +51,20 @@ def moment(text: Any) -> Any:
     """Read ISO 8601 text as UTC microseconds; null where it is no moment."""
     from seqjourney.events.cleaning import UTC_MICROSECONDS
 
+    text = _without_zone_names(text)
     return (_spark().moment_like(text) if is_spark(text) else text).try_cast(UTC_MICROSECONDS)
+
+
+def _without_zone_names(text: Any) -> Any:
+    """Write UTC and GMT as an offset; times in any other named zone become null.
+
+    DuckDB would read the rows after such a one in its zone, too.
+    """
+    import ibis
+
+    utc = r"(?i) (utc|gmt) *$"
+    offset = text.re_search(utc).ifelse(text.re_replace(utc, "+00"), ibis.null("string"))
+    return text.re_search("[A-Za-z]{2}").ifelse(offset, text)
 
 
 def as_text(column: Any) -> Any:
