@@ -23,12 +23,13 @@ def main(cfg: DictConfig) -> None:
     # Each task of a data config has an experiment of the same name.
     chosen = HydraConfig.get().runtime.choices["data"]
     experiments = Path(__file__).parents[1] / "configs/experiment"
+    named = f"data={chosen}" + f" data.name={data.name}" * (data.name != chosen)
     following = (
         f"experiment={data.tasks[0]}"
         if data.tasks and (experiments / f"{data.tasks[0]}.yaml").exists()
-        else f"data={chosen} data.name={data.name} 'task.target=[...]'"
+        else f"{named} 'task.target=[...]'"
     )
-    prepare(data, Path(cfg.processed), tasks, following=following)
+    prepare(data, Path(cfg.processed), tasks, named=named, following=following)
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def test_training_on_a_table_that_was_not_prepared_names_the_command(monkeypatch
         cli.take_prepared_data(cfg)
     assert str(caught.value).endswith(
         "x is not prepared. Run first: python scripts/prepare.py data=table data.name=x "
-        "data.customer=... data.path=... data.timestamp=..."
+        "data.customer=... data.path=... data.timestamp=... data.event=..."
     )
 
 

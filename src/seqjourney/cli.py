@@ -94,6 +94,8 @@ def take_prepared_data(cfg: Any) -> Any:
     if not (prepared / "manifest.json").exists():
         given = [word for word in sys.argv[1:] if word.startswith("data")]
         asked = [f"{key}=..." for key in sorted(missing)]
+        if cfg.data.get("event") is None and cfg.data.get("event_name") is None:
+            asked.append("data.event=...")
         words = shlex.join(["python", "scripts/prepare.py", *given, *asked])
         raise ConfigError(f"{shown(prepared)} is not prepared. Run first: {words}")
     known = read_manifest(prepared)["config"]

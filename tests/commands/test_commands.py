@@ -18,7 +18,7 @@ from seqjourney.commands.export import export
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.simulate import simulate
 from seqjourney.commands.train import train
-from seqjourney.config import Config
+from seqjourney.config import Config, DataConfig, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.predictions import read_predictions
 from seqjourney.models.network import NetworkPredictor
@@ -50,9 +50,19 @@ def test_a_prepared_folder_accounts_for_every_row(shop: Path):
     assert (prepared / "tasks/orders/snapshots.parquet").exists()
 
 
-def test_a_failing_prepare_keeps_the_old_data(shop: Path, tmp_path: Path):
-    from seqjourney.config import DataConfig
+def test_an_event_of_the_company_that_never_occurs_is_mentioned(tmp_path: Path, capsys):
+    days = pd.date_range("2023-01-01", periods=50).astype(str)
+    rows = pd.DataFrame({"c": "a", "t": days, "e": ["visit", "email_sent"] * 25})
+    rows.to_csv(tmp_path / "events.csv", index=False)
+    told = {"name": "mine", "path": str(tmp_path / "events.csv"), "customer": "c"}
+    told |= {"timestamp": "t", "event": "e", "company_events": ["email_sent", "emailsend"]}
+    prepare(parse(DataConfig, told, "data"), tmp_path / "processed", progress=False)
+    printed = capsys.readouterr().out
+    assert "no event is called 'emailsend'. Did you mean 'email_sent'?" in printed
+    assert printed.count("no event is called") == 1
 
+
+def test_a_failing_prepare_keeps_the_old_data(shop: Path, tmp_path: Path):
     file = tmp_path / "events.csv"
     days = pd.date_range("2023-01-01", periods=50).astype(str)
     good = pd.DataFrame({"c": "a", "t": days, "e": "visit"})

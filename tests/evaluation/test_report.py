@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import re
@@ -240,9 +241,9 @@ def _results(gap_low, gap_high, names=("gru", "lightgbm")):
         "base_rate": 0.3,
         "models": {name: {"average_precision": entry} for name in names},
         "comparisons": [
-            {"a": names[0], "b": b, "metric": "average_precision", "difference": 0.02}
+            {"a": a, "b": b, "metric": "average_precision", "difference": 0.02}
             | {"low": gap_low, "high": gap_high}
-            for b in names[1:]
+            for a, b in itertools.combinations(names, 2)
         ],
     }
 
@@ -262,6 +263,9 @@ def test_the_best_is_held_against_the_best_of_the_other_kind():
     assert answer.rival == "gru_small"
     assert verdict(_results(0.01, 0.03, ("gru", "gru_large"))).rival == "gru_large"
     assert verdict(_results(0.01, 0.03, ("gru",))).rival is None
+    trial = verdict(_results(0.01, 0.03, ("gru", "lightgbm", "logistic")), ["gru"])
+    assert (trial.best, trial.rival) == ("lightgbm", "logistic")
+    assert verdict(_results(0.01, 0.03, ("gru",)), ["gru"]).best == "gru"
     assert is_neural("Transformer-2") and not is_neural("regrung")
 
 

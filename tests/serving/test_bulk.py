@@ -172,33 +172,42 @@ def test_a_damaged_shard_alone_is_made_again(damage: str, run_of: RunOf, tmp_pat
     pd.testing.assert_frame_equal(read(output), expected)
 
 
-def test_a_folder_of_another_job_is_refused(
-    run_of: RunOf, parquet: Path, frame: pd.DataFrame, tmp_path: Path
+def test_scores_of_earlier_data_are_replaced(
+    run_of: RunOf, frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
+    export, output = tmp_path / "events.parquet", tmp_path / "scores"
+    frame.to_parquet(export, index=False)
+    score(run_of("recency"), events=str(export), output=output)
+    left = frame["customer_id"].iloc[0]
+    frame[frame["customer_id"] != left].to_parquet(export, index=False)
+    capsys.readouterr()
+    again = score(run_of("recency"), events=str(export), output=output)
+    assert "scores holds scores of an earlier state of the data" in capsys.readouterr().out
+    assert again.made == again.shards and left not in read(output).index
+
+
+def test_a_folder_of_another_job_is_refused(run_of: RunOf, parquet: Path, tmp_path: Path):
     output = tmp_path / "scores"
     score(run_of("recency"), events=str(parquet), cutoff=CUTOFF, output=output)
     with pytest.raises(DataError, match=r"its cutoff is 2023-10-01.*this one's is 2023-09-01"):
         score(run_of("recency"), events=str(parquet), cutoff="2023-09-01", output=output)
     with pytest.raises(DataError, match=r"its run is small/recency, this one's is small/gru"):
         score(run_of("gru"), events=str(parquet), cutoff=CUTOFF, output=output)
-    other = tmp_path / "events.parquet"
-    frame.iloc[1:].to_parquet(other, index=False)
-    with pytest.raises(DataError, match=r"its data fingerprint is .* delete that folder"):
-        score(run_of("recency"), events=str(other), cutoff=CUTOFF, output=output)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/letter.txt").write_text("dear")
     with pytest.raises(DataError, match="files that are no scores"):
         score(run_of("recency"), cutoff=CUTOFF, output=tmp_path / "full")
 
 
-def test_a_retrained_run_is_another_job(run_of: RunOf, tmp_path: Path):
+def test_scores_of_an_earlier_training_are_replaced(run_of: RunOf, tmp_path: Path):
     run = shutil.copytree(run_of("recency"), tmp_path / "recency")
-    score(run, cutoff=CUTOFF, output=tmp_path / "scores")
+    before = read(score(run, cutoff=CUTOFF, output=tmp_path / "scores").folder)
     about = json.loads((run / "run.json").read_text())
     about["calibrator"]["slope"] = 2.0
     (run / "run.json").write_text(json.dumps(about))
-    with pytest.raises(DataError, match="its run fingerprint is"):
-        score(run, cutoff=CUTOFF, output=tmp_path / "scores")
+    again = score(run, cutoff=CUTOFF, output=tmp_path / "scores")
+    assert again.made == again.shards
+    assert (read(again.folder)["probability"] != before["probability"]).any()
 
 
 def test_a_job_that_fails_before_any_score_leaves_the_folder_free(

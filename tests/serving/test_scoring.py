@@ -250,9 +250,12 @@ def test_who_does_not_consent_at_the_cutoff_is_not_scored(
 def test_a_model_that_needs_consent_asks_for_it(
     needing_consent: Callable[[str], Path], frame: pd.DataFrame
 ):
-    with pytest.raises(DataError, match=r"granted 'analytics'.*no column 'consent'"):
-        seqjourney.load(needing_consent("withhold")).score(frame)
-    assert seqjourney.load(needing_consent("allow")).score(frame)["withheld"].isna().all()
+    for unknown, who in (("withhold", "who granted"), ("allow", "who have not denied")):
+        scorer = seqjourney.load(needing_consent(unknown))
+        with pytest.raises(DataError, match=rf"{who} 'analytics'.*no column 'consent'"):
+            scorer.score(frame)
+    silent = scorer.score(frame.assign(consent=None))
+    assert silent["withheld"].isna().all() and silent["score"].notna().all()
 
 
 @pytest.mark.parametrize("said", ["Denied", "no", "yes"])

@@ -125,6 +125,8 @@ def find_runs(folder: Path, training: str = "python scripts/train.py -m model=gr
     """
     runs = [path.parent for path in sorted(folder.glob("*/predictions.parquet"))]
     runs = [run for run in runs if run.suffix not in (".partial", ".old")]
+    if unfinished := sorted(path.stem for path in folder.glob("*.partial")):
+        say(f"Not finished, and left out: {', '.join(unfinished)}")
     if not runs:
         raise DataError(f"{folder} holds no finished run. Train some first: {training}")
     return runs

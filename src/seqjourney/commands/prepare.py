@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say, shown, table
-from seqjourney.config import DataConfig, TaskConfig
+from seqjourney.config import DataConfig, TaskConfig, nearest
 from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import event_log_files, write_event_log
 from seqjourney.files import locked, replacing_folder
 from seqjourney.sequences.cutting import load_task_data
-from seqjourney.sequences.store import write_store
+from seqjourney.sequences.store import open_store, write_store
 
 _SIMULATED = {
     "data/raw/demo": "python scripts/simulate.py",
@@ -28,6 +28,7 @@ def prepare(
     tasks: Sequence[TaskConfig] = (),
     *,
     progress: bool = True,
+    named: str = "data=table data.name=...",
     following: str = "data=table data.name=... 'task.target=[...]'",
 ) -> Path:
     """Prepare a data set; the old one stays until the new one is whole.
@@ -37,7 +38,8 @@ def prepare(
         processed: folder of all prepared data; ours is `processed/<data.name>`.
         tasks: tasks whose snapshots and tokenizer are cut now.
         progress: show what is being done.
-        following: how `train` is told of this data, for the closing line.
+        named: how other scripts are told of this data, for the closing lines.
+        following: the same for `train`.
 
     Returns:
         The prepared folder: `manifest.json`, `events/`, `store/`, `tasks/<task>/`, and
@@ -69,12 +71,13 @@ def prepare(
                 n, rate = counts.loc[split]
                 cut.append((task.name, split, f"{n:,.0f}", f"{rate:.3f}"))
     _report(manifest)
+    _mention_absent_events(data, prepared)
     if cut:
         columns = {"task": "left", "split": "left", "snapshots": "right", "base rate": "right"}
         table(columns, cut)
     say(
         f"Prepared data: {shown(prepared)}",
-        f"Is it ready? python scripts/audit.py data={data.name}",
+        f"Is it ready? python scripts/audit.py {named}",
         f"Next: python scripts/train.py -m {following} model=recency,logistic,lightgbm,gru",
     )
     return prepared
@@ -105,6 +108,14 @@ def _report(manifest: dict[str, Any]) -> None:
     table({"": "left", "count": "right"}, [(name, f"{count:,}") for name, count in lines])
     if "sources" in manifest:
         _report_sources(manifest)
+
+
+def _mention_absent_events(data: DataConfig, prepared: Path) -> None:
+    """Name events of the company that never occur: a typo would make them the customers' own."""
+    known = set(open_store(prepared / "store").dictionaries["event"]) | set(data.label_only_events)
+    for name in data.company_events:
+        if name not in known:
+            say(f"Note: data.company_events: no event is called '{name}'.{nearest(name, known)}")
 
 
 def _report_sources(manifest: dict[str, Any]) -> None:

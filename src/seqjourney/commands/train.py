@@ -139,6 +139,11 @@ def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
         return
     if resume:
         say(f"Nothing to resume at {shown(partial)}; starting anew.")
+    if (partial / "checkpoints" / "latest.ckpt").exists():
+        say(
+            f"{shown(partial)}, an interrupted training, is started anew; to go on with one, give "
+            "trainer.resume=true."
+        )
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_json(mark, comparable)

@@ -72,9 +72,9 @@ def build(
                 "name": name,
                 "anchor": f"task-{position}",
                 "results": results,
-                "verdict": verdict(results),
-                "not_clearly_worse": not_clearly_worse(results),
                 "trials": (limited := trials(metrics["data"]["runs"], results["runs"])),
+                "verdict": verdict(results, limited),
+                "not_clearly_worse": not_clearly_worse(results),
                 "caution": caution(list(limited)),
                 "depths": {
                     f"{name}_at_{depth}": max(1, round(depth * results["n"] / 100))

@@ -7,7 +7,7 @@ the numbers below it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,13 @@ def is_neural(model: str) -> bool:
     return not NEURAL_WORDS.isdisjoint(re.split(r"[^a-z]+", model.lower()))
 
 
-def verdict(results: Mapping[str, Any]) -> Verdict:
-    """Hold the best model against the best of the other kind (neural or not), else the next."""
-    models = list(results["models"])  # best first
+def verdict(results: Mapping[str, Any], trials: Collection[str] = ()) -> Verdict:
+    """Hold the best model against the best of the other kind (neural or not), else the next.
+
+    Trial runs (`evaluation.trials`) have no say where there is anything else.
+    """
+    everyone = list(results["models"])  # best first
+    models = [model for model in everyone if model not in trials] or everyone
     best, name = models[0], METRICS[HEADLINE].title.lower()
     of_best = _with_interval(results["models"][best][HEADLINE])
     if len(models) == 1:

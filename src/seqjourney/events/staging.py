@@ -165,7 +165,7 @@ def check_problems(
         hint = "Does every data.* key name the right column?"
     if not hint:
         hint = "Mend them." if bad == total else "Mend them, or raise the limit."
-    if worst.startswith("unreadable") and kind == "table":
+    if worst.startswith(("unreadable", "timestamp", "known_at")) and kind == "table":
         hint += f" {_TIMES}"
     raise DataError(
         f"{bad:,} of {total:,} rows cannot be used (limit "

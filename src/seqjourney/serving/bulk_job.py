@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from seqjourney.cli import say, shown
 from seqjourney.errors import DataError
 from seqjourney.events.log import digest
 from seqjourney.files import read_json, write_json
 
 MANIFEST = "manifest.json"
 _FORMAT = 2
+_STATES = {"data_fingerprint", "run_fingerprint"}
+"""Of a job: where nothing else differs, the data were prepared or the run trained again."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,15 @@ def _claim(output: Path, job: Job) -> None:
         found = content.get("job") if isinstance(content, dict) else None
         if not isinstance(found, dict):
             raise DataError(f"{file} is not a manifest of scores; choose another output=...")
+        different = [key for key, value in vars(job).items() if found.get(key) != value]
+        if different and set(different) <= _STATES:
+            say(f"{shown(output)} holds scores of an earlier state of the data or the model.")
+            for shard in output.glob("shard-*"):
+                shard.unlink()
+            begin(output, job)
+            return
         for key, value in vars(job).items():
-            if found.get(key) != value:
+            if key in different:
                 raise DataError(
                     f"{output} holds the scores of another job: its {key.replace('_', ' ')} is "
                     f"{found.get(key)}, this one's is {value}. Choose another output=..., or "

@@ -111,13 +111,12 @@ class Scorer:
             return ()
         if "consent" in columns:
             return ("consent",)
-        if self.consent.unknown == "withhold":
-            raise DataError(
-                f"this model may score only customers who granted '{self.consent.purpose}', and "
-                f"{where} has no column 'consent'. Add it: granted, denied or unknown, on rows "
-                "that say so."
-            )
-        return ()
+        policy = {"withhold": "who granted", "allow": "who have not denied"}[self.consent.unknown]
+        raise DataError(
+            f"this model may score only customers {policy} '{self.consent.purpose}', and {where} "
+            "has no column 'consent'. Add it: granted, denied or unknown on rows that say so, null "
+            "on others. Prepared data (scripts/score.py data=...) knows what was said."
+        )
 
     def withheld(self, data: TaskData) -> pd.Series:
         """Say why customers may not be scored at their cutoff, or nothing.

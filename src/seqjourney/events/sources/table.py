@@ -38,10 +38,12 @@ def map_columns(rows: Any, config: DataConfig, where: str) -> Any:
     }
     wanted = {ours: theirs for ours, theirs in core.items() if theirs is not None}
     wanted |= {field: field for field in (*config.categorical, *config.numeric)}
-    for column in wanted.values():
+    for ours, column in wanted.items():
         if column not in rows.columns:
             hint = nearest(column, columns_of(rows))
-            raise DataError(f"{where} has no column '{column}'.{hint}")
+            key = "customer" if ours == "customer_id" else ours
+            told = f" (data.{key})" if ours in core else ""
+            raise DataError(f"{where} has no column '{column}'{told}.{hint}")
     columns: dict[str, Any] = {ours: rows[theirs] for ours, theirs in wanted.items()}
     if config.event_name is not None:
         columns["event"] = ibis.literal(config.event_name)
