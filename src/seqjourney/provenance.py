@@ -33,6 +33,15 @@ def describe_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{n: metadata.version(n) for n in names}}
 
 
+def model_fingerprint(run: Path) -> str:
+    """Identify the trained model of a run folder by its content, wherever the run lies."""
+    from seqjourney.events.ledger import sha256_of
+    from seqjourney.events.log import digest
+
+    files = [run / name for name in ("run.json", "model.pt", "model.json", "trees.txt")]
+    return digest([sha256_of(file) for file in files if file.exists()])
+
+
 def describe_machine() -> dict[str, object]:
     """Return what a speed depends on."""
     return {

@@ -11,6 +11,7 @@ from seqjourney.cli import say, shown
 from seqjourney.config import Config, nearest, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
+from seqjourney.provenance import model_fingerprint
 
 EAGER = "eager"
 
@@ -70,7 +71,7 @@ def score(
     job = Job(
         run=f"{config.name}/{run.resolve().name}",
         model=about["model"],
-        run_fingerprint=_fingerprint(run),
+        run_fingerprint=model_fingerprint(run),
         backend=backend,
         data=source.name,
         data_fingerprint=source.fingerprint,
@@ -158,12 +159,3 @@ def _moment(cutoff: str | None) -> datetime | None:
         raise ConfigError(f"cutoff={cutoff} is not a time; write it as 2024-05-31T12:00.")
     moment: datetime = stamp.to_pydatetime()
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _fingerprint(run: Path) -> str:
-    """Identify a trained model by its content, wherever the run lies."""
-    from seqjourney.events.ledger import sha256_of
-    from seqjourney.events.log import digest
-
-    files = [run / name for name in ("run.json", "model.pt", "model.json", "trees.txt")]
-    return digest([sha256_of(file) for file in files if file.exists()])

@@ -1,4 +1,4 @@
-"""Write metrics.json, report.md and report.html: all three, or none.
+"""Write metrics.json, certificates.json, report.md and report.html: all of them, or none.
 
 `build` gathers what the templates need, `write_report` renders and puts the files in place.
 """
@@ -37,14 +37,17 @@ def write_report(
     metrics: Mapping[str, Any],
     predictions: Sequence[TaskPredictions],
     descriptions: Mapping[str, Mapping[str, Any]] | None = None,
+    certificates: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Path]:
-    """Render the three files, then write them; returns name -> path.
+    """Render the files, then write them; returns name -> path.
 
     A failure leaves an older report as it was.
     """
     page = build(metrics, predictions, descriptions or {})
     contents = {
-        "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False),
+        "metrics.json": _json(metrics),
+        # Also where there is none: an older certificate must not stay.
+        "certificates.json": _json({"certificates": list(certificates)}),
         "report.md": _render("report.md.j2", page),
         "report.html": _render("report.html.j2", page),
     }
@@ -132,6 +135,10 @@ def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         row = rows.setdefault((entry["a"], entry["b"]), {"a": entry["a"], "b": entry["b"]})
         row[entry["metric"]] = entry
     return list(rows.values())
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _render(template: str, page: Mapping[str, Any]) -> str:
