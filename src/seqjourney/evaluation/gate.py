@@ -186,7 +186,7 @@ def lower_bound(flagged: int, correct: int, confidence: float) -> float:
 
 
 def flagged_needed(tested: Finding, target: float, confidence: float) -> int | None:
-    """Return how many flagged customers would do at the precision seen; None: no number would."""
+    """Return how many flagged would do at the precision seen; None: not even ten million."""
     if not tested.flagged or tested.correct <= target * tested.flagged:
         return None
     sizes = np.unique(np.geomspace(fewest_flagged(target, confidence), 1e7, 4000).astype(int))
