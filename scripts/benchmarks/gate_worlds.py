@@ -98,9 +98,9 @@ def _calibration(
         scores = SHARED * drives + np.sqrt(1 - SHARED**2) * noise  # (M, n), all as good
         top = np.argpartition(-scores, people // 10, axis=1)[:, : people // 10]
         score = scores[label[top].mean(axis=1).argmax()]
-    repeated = [np.repeat(values, world.repeats) for values in (score, label, learning)]
-    repeated[0] = repeated[0] + 1e-3 * draw.normal(size=people * world.repeats)
-    return repeated[0], repeated[1], repeated[2]
+    jitter = 1e-3 * draw.normal(size=people * world.repeats)
+    score = np.repeat(score, world.repeats).astype(np.float64) + jitter
+    return score, np.repeat(label, world.repeats), np.repeat(learning, world.repeats)
 
 
 def _curve(world: World) -> np.ndarray:

@@ -116,7 +116,7 @@ def test_a_refusal_says_what_would_be_needed():
     assert "36 of the 40" in lucky and "may be luck" in lucky
     assert "about 1,300 validation customers" in lucky and "today is 78\u00a0%" in lucky
     weak = refusal(Finding(False, 1.0, 850, 100, 70, 0.615), GATE)
-    assert "it takes 87 of 100" in weak and "More customers would not help" in weak
+    assert "it takes 87 of 100" in weak and "More customers alone would hardly help" in weak
     short = refusal(Finding(False, 1.0, 850, 5, 2, 0.08), GATE)
     assert "it takes 14 of 14" in short
     few = refusal(Finding(False, None, 9, 0, 0, 0.0), GATE)

@@ -58,7 +58,7 @@ def score(
     from seqjourney.serving.bulk import FLAGGED, score_in_bulk
     from seqjourney.serving.bulk_job import Job
     from seqjourney.serving.bulk_source import events_source, prepared_source
-    from seqjourney.serving.gate import require_in_date
+    from seqjourney.serving.flagging import require_in_date
 
     if prepared is not None and events is not None:
         raise ConfigError("give one of data (or prepared) and events, not both.")

@@ -141,7 +141,7 @@ def refusal(tested: Finding, gate: GateConfig) -> str:
     right = correct_needed(length, **_levels(gate))
     return (
         f"{seen}; to be {sure} sure of {target} it takes {right:,} of {length:,}. More customers "
-        f"would not help: the model has to be better at the top, or gate.precision lower.{end}"
+        f"alone would hardly help: the model has to be better at the top, or gate.precision lower.{end}"
     )
 
 

@@ -31,7 +31,7 @@ from seqjourney.files import explaining_full_disk, locked, replacing_file
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.serving.bulk_job import Job, claimed, finish
 from seqjourney.serving.bulk_source import Customers, Source, opened
-from seqjourney.serving.gate import may_be_acted_on
+from seqjourney.serving.flagging import may_be_acted_on
 from seqjourney.serving.scorer import Scorer
 from seqjourney.serving.tokens import moment_us, snapshots_of
 

@@ -21,7 +21,7 @@ from seqjourney.files import read_json
 from seqjourney.provenance import model_fingerprint
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
-from seqjourney.serving.gate import may_be_acted_on, read_certificate
+from seqjourney.serving.flagging import may_be_acted_on, read_certificate
 from seqjourney.serving.tokens import READING
 
 
@@ -103,7 +103,7 @@ class Scorer:
             return result
 
     def certificate(self, path: str | Path) -> Certificate:
-        """Find this model's certificate of the precision gate; see `gate.read_certificate`."""
+        """Find this model's certificate of the precision gate; see `flagging.read_certificate`."""
         return read_certificate(path, self.task.name, self.fingerprint)
 
     def eligible(self, events: Any, cutoff: datetime) -> np.ndarray:

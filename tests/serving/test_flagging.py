@@ -19,7 +19,7 @@ from seqjourney.errors import DataError
 from seqjourney.evaluation.drift import Reference
 from seqjourney.evaluation.gate import Certificate
 from seqjourney.provenance import model_fingerprint
-from seqjourney.serving.gate import may_be_acted_on, read_certificate, require_in_date
+from seqjourney.serving.flagging import may_be_acted_on, read_certificate, require_in_date
 
 RunOf = Callable[[str], Path]
 CUTOFF = "2023-10-01"
