@@ -34,7 +34,7 @@ EXPERIMENTS = (
     "app_onboarding_conversion",
 )
 MODELS = ("logistic", "lightgbm")
-NOTE = """Of the customers that are flagged {precision:.0%} must have the outcome, with {confidence:.0%}
+NOTE = """Of those that are flagged {precision:.0%} must have the outcome, with {confidence:.0%}
 confidence.
 
 Rows without a model are worlds, {draws:,} draws each: `certified` is the share of draws with a

@@ -141,7 +141,8 @@ def refusal(tested: Finding, gate: GateConfig) -> str:
     right = correct_needed(length, **_levels(gate))
     return (
         f"{seen}; to be {sure} sure of {target} it takes {right:,} of {length:,}. More customers "
-        f"alone would hardly help: the model has to be better at the top, or gate.precision lower.{end}"
+        "alone would hardly help: the model has to be better at the top, or gate.precision "
+        f"lower.{end}"
     )
 
 
