@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from seqjourney.evaluation import pictures
 from seqjourney.evaluation.bootstrap import LEVEL
+from seqjourney.evaluation.gate_results import percent
 from seqjourney.evaluation.metrics import HEADLINE, METRICS
 from seqjourney.evaluation.predictions import TaskPredictions
 from seqjourney.evaluation.ranking import DEPTHS_PERCENT, accumulate, rank, tiebreak
@@ -151,6 +152,7 @@ def _render(template: str, page: Mapping[str, Any]) -> str:
         signed=signed,
         day=day,
         words=words,
+        percent=percent,
     )
 
 
