@@ -136,7 +136,7 @@ def test_snapshots_equal_a_slow_reading_of_the_log(rows, rule, kind, target):
     [{}, {"events": ["purchase"], "within": "60d"}, {"within": "30d", "without": ["outcome"]}],
 )
 def test_who_is_eligible_for_scoring_is_who_was_asked_in_the_test(rule) -> None:
-    log = clean_log(raw_events(60))
+    log = clean_log(raw_events(400, 5))
     task = small_task(eligible=rule, customer_holdout=0.0)
     label_only = () if "without" in rule else ("outcome",)
     cut, _ = cut_snapshots(as_table(log), task, as_store(log, label_only).customer_ids, label_only)
