@@ -76,21 +76,21 @@ def gate_results(
             found = {k: v for k, v in vars(tested).items() if k not in ("passed", "threshold")}
             models[model] = _none(refusal(tested, gate)) | found
             continue
+        first, last = used["cutoff"].min(), used["cutoff"].max()
         certificate = Certificate(
-            predictions.task,
-            model.removesuffix(f" ({predictions.runs[model]})"),
-            predictions.runs[model],
-            fingerprints[model],
-            gate.precision,
-            gate.confidence,
-            tested.threshold,
-            tested.customers,
-            tested.flagged,
-            tested.correct,
-            tested.lower_bound,
-            (used["cutoff"].min().isoformat(), used["cutoff"].max().isoformat()),
-            (used["cutoff"].max() + (horizon or timedelta()) + gate.valid_for).isoformat(),
-            Reference.of(score, tested.threshold),
+            task=predictions.task,
+            model=model.removesuffix(f" ({predictions.runs[model]})"),
+            run=predictions.runs[model],
+            fingerprint=fingerprints[model],
+            **_levels(gate),
+            threshold=tested.threshold,
+            customers=tested.customers,
+            flagged=tested.flagged,
+            correct=tested.correct,
+            lower_bound=tested.lower_bound,
+            calibrated=(first.isoformat(), last.isoformat()),
+            expires=(last + (horizon or timedelta()) + gate.valid_for).isoformat(),
+            reference=Reference.of(score, tested.threshold),
         )
         certificates.append(certificate)
         models[model] = _certified(certificate, test, test.scores[model], replicates, seed)
