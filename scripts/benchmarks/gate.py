@@ -54,7 +54,7 @@ def main() -> None:
     assert __doc__ is not None
     chosen = options(__doc__)
     gate = GateConfig()
-    draws = 100 if chosen.quick else 2_000
+    draws = 100 if chosen.quick else 1_000
     rows: list[dict[str, Any]] = []
     highest = 0.0
     for number, world in enumerate(WORLDS):

@@ -46,7 +46,7 @@ class World:
 WORLDS = (
     World("as calibrated, 600 customers", customers=600, slope=2.5),
     World("as calibrated, 3,000 customers"),
-    World("as calibrated, 30,000 customers", customers=30_000, slope=1.5),
+    World("as calibrated, 10,000 customers", customers=10_000, slope=1.5),
     World("every threshold just below the target", intercept=1.3857, slope=0.0),
     World("same scores, odds fall by a tenth", holds=False, odds=float(np.log(0.9))),
     World("same scores, odds fall by a half", holds=False, odds=float(np.log(0.5))),

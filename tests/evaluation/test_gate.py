@@ -150,7 +150,7 @@ def test_p_values_and_the_walk_are_those_of_mapie():
         # MAPIE is given our learned order; from there on its public calibration decides.
         grid = gate._thresholds(score[learning])
         flagged, _ = gate._counts(score[learning], label[learning], grid)
-        grid = grid[flagged * ours.customers >= fewest_flagged(**ASKED) * learning.sum()]
+        grid = grid[flagged >= gate.FEWEST_LEARNING]
         flagged, _ = gate._counts(score[learning], label[learning], grid)
         start = gate._most_promising(score[learning], label[learning], flagged, 0.8)
         controller = risk_control.BinaryClassificationController(

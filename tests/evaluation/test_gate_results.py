@@ -14,7 +14,7 @@ from seqjourney.commands.evaluate import evaluate
 from seqjourney.config import GateConfig, parse
 from seqjourney.errors import ConfigError
 from seqjourney.evaluation.gate import Certificate, Finding
-from seqjourney.evaluation.gate_results import gate_results, refusal
+from seqjourney.evaluation.gate_results import gate_results, refusal, summary
 from seqjourney.evaluation.predictions import TaskPredictions, write_predictions
 
 GATE = GateConfig()
@@ -78,11 +78,19 @@ def test_promise_and_outcome_stand_side_by_side():
 
 def test_a_promise_that_was_broken_is_called_broken():
     found, certificates = gate_of(frame_of(later=2.0))
-    assert len(certificates) == 1
+    assert found["certified"] and not certificates  # withdrawn
     assert found["realised"]["verdict"] == "broken"
     assert found["realised"]["high"] < 0.8
     assert not found["drift"]["found"]  # the scores are the same: only labels could tell
-    assert "the promise was broken: do not act on it" in found["sentence"]
+    assert "the promise was broken, and the certificate is withdrawn" in found["sentence"]
+    gate = {"precision": 0.8, "confidence": 0.95, "models": {"mine": found, "other": found}}
+    assert "mine, other certified, but not borne out by the test" in summary(gate)
+    kept, _ = gate_of(frame_of())
+    assert "Gate (precision 80\u00a0% at 95\u00a0% confidence): a certified; see" in summary(
+        gate | {"models": {"a": kept}}
+    )
+    none = {"models": {"a": {"certified": False}}}
+    assert "no model is certified" in summary(gate | none)
 
 
 def test_scores_that_drifted_and_a_certificate_that_expired_are_said():

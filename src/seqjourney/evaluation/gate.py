@@ -39,6 +39,8 @@ from seqjourney.evaluation.drift import Reference
 from seqjourney.evaluation.logistic import fit_logistic, sigmoid
 
 LEARNING_SHARE = 0.15  # in simulations as good as a tenth, and better than a quarter
+FEWEST_LEARNING = 8
+"""Learning customers above a threshold: fewer say too little of how many will be flagged."""
 MOST_THRESHOLDS = 200
 _RIDGE = 1e-3  # finite even where the score separates the learning customers
 _FORMAT = 1
@@ -161,7 +163,9 @@ def learn_then_test(
     thresholds = _thresholds(score[learning])
     flagged, _ = _counts(score[learning], label[learning], thresholds)
     # A list too short to be certified even when all are right would end the walk before it began.
-    long_enough = flagged * customers >= fewest_flagged(target, confidence) * learning.sum()
+    long_enough = (flagged >= FEWEST_LEARNING) & (
+        flagged * customers >= fewest_flagged(target, confidence) * learning.sum()
+    )
     thresholds, flagged = thresholds[long_enough], flagged[long_enough]
     if not len(thresholds):
         return Finding(False, None, customers, 0, 0, 0.0)

@@ -43,7 +43,9 @@ def gate_results(
     replicates: int,
     seed: int,
 ) -> tuple[dict[str, Any], list[Certificate]]:
-    """Return the `gate` entry of a task in metrics.json, and its certificates.
+    """Return the `gate` entry of a task in metrics.json, and the certificates that may be used.
+
+    A certificate whose promise the test refutes stands in the entry, and is withdrawn.
 
     Args:
         predictions: of one task, validation and test.
@@ -92,8 +94,9 @@ def gate_results(
             expires=(last + (horizon or timedelta()) + gate.valid_for).isoformat(),
             reference=Reference.of(score, tested.threshold),
         )
-        certificates.append(certificate)
         models[model] = _certified(certificate, test, test.scores[model], replicates, seed)
+        if models[model]["realised"]["verdict"] != "broken":
+            certificates.append(certificate)
     return entry | {"models": models}, certificates
 
 
@@ -149,10 +152,13 @@ def refusal(tested: Finding, gate: GateConfig) -> str:
 def summary(gate: Mapping[str, Any]) -> str:
     """Say in one line who may be acted on."""
     asked = f"precision {percent(gate['precision'])} at {percent(gate['confidence'])} confidence"
-    certified = [name for name, found in gate["models"].items() if found["certified"]]
-    if not certified:
-        return f"Gate ({asked}): no model is certified; the report says what would be needed."
-    return f"Gate ({asked}): {', '.join(certified)} certified; see certificates.json"
+    certified = {n: found for n, found in gate["models"].items() if found["certified"]}
+    broken = [n for n, found in certified.items() if found["realised"]["verdict"] == "broken"]
+    kept = [name for name in certified if name not in broken]
+    parts = [f"{', '.join(kept)} certified; see certificates.json"] * bool(kept)
+    parts += [f"{', '.join(broken)} certified, but not borne out by the test"] * bool(broken)
+    parts = parts or ["no model is certified; the report says what would be needed"]
+    return f"Gate ({asked}): {'; '.join(parts)}."
 
 
 def percent(share: float, places: int = 0) -> str:
@@ -211,7 +217,7 @@ def _came_true(realised: Estimate, flagged: int, verdict: str) -> str:
     said = {
         "kept": "the promise was kept",
         "open": "the promise is neither confirmed nor refuted",
-        "broken": "the promise was broken: do not act on it",
+        "broken": "the promise was broken, and the certificate is withdrawn",
     }
     return (
         f"On the later test {percent(realised.value, 1)} of {flagged:,} flagged were right: "
