@@ -34,8 +34,10 @@ EXPERIMENTS = (
     "app_onboarding_conversion",
 )
 MODELS = ("logistic", "lightgbm")
-NOTE = """Of those that are flagged {precision:.0%} must have the outcome, with {confidence:.0%}
-confidence.
+LOWER = 0.6
+"""A second target on data, where 0.8 is out of reach; in the rows, not in the figures."""
+NOTE = """Of those that are flagged `target` must have the outcome, {confidence:.0%} sure; the
+figures are about {precision:.0%}.
 
 Rows without a model are worlds, {draws:,} draws each: `certified` is the share of draws with a
 certificate, `realised` the mean true precision of those that it flags, `broken` the share of draws
@@ -54,21 +56,22 @@ def main() -> None:
     assert __doc__ is not None
     chosen = options(__doc__)
     gate = GateConfig()
-    draws = 100 if chosen.quick else 1_000
+    draws = 60 if chosen.quick else 1_000
     rows: list[dict[str, Any]] = []
     highest = 0.0
     for number, world in enumerate(WORLDS):
         found = simulate(world, gate, draws, seed=number)
         if world.holds:
             highest = max(highest, found["broken"])
-        rows.append(_row(world.name, customers=world.customers, **found))
+        told = {"target": gate.precision, "customers": world.customers}
+        rows.append(_row(world.name, **told, **found))
     absent = []
     with scratch() as folder:
         for experiment in EXPERIMENTS[:1] if chosen.quick else EXPERIMENTS:
-            models = dict(_gated(experiment, folder, gate, chosen))
-            absent += [experiment] * (not models)
-            rows += [_row(experiment, model=model, **found) for model, found in models.items()]
-    of_data = [row for row in rows if row["model"]]
+            found_here = [_row(experiment, **found) for found in _gated(experiment, folder, chosen)]
+            absent += [experiment] * (not found_here)
+            rows += found_here
+    of_data = [row for row in rows if row["model"] and row["target"] == gate.precision]
     write_results(
         "gate",
         chosen,
@@ -82,10 +85,8 @@ def main() -> None:
     )
 
 
-def _gated(
-    experiment: str, folder: Path, gate: GateConfig, chosen: Options
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Train the baselines of an experiment and yield what the gate says of each."""
+def _gated(experiment: str, folder: Path, chosen: Options) -> Iterator[dict[str, Any]]:
+    """Train the baselines of an experiment and yield what the gate says of each, by target."""
     from seqjourney.commands.prepare import prepare
     from seqjourney.commands.simulate import simulate as simulate_shop
     from seqjourney.commands.train import train
@@ -117,15 +118,17 @@ def _gated(
     (task,) = join_runs([read_predictions(run) for run in runs])
     customers = len(calibration_rows(task.snapshots))
     fingerprints = dict.fromkeys(task.scores, "")
-    horizon = config.task.horizon
-    entry, _ = gate_results(task, gate, fingerprints, horizon=horizon, replicates=1000, seed=0)
-    for model, found in entry["models"].items():
-        realised = found.get("realised", {})
-        broken = realised.get("verdict") == "broken"
-        refused = found["certified"] and (found["drift"]["found"] or found["expired_at_test"])
-        yield (
-            model,
-            {
+    for gate in (GateConfig(), GateConfig(precision=LOWER)):
+        entry, _ = gate_results(
+            task, gate, fingerprints, horizon=config.task.horizon, replicates=1000, seed=0
+        )
+        for model, found in entry["models"].items():
+            realised = found.get("realised", {})
+            broken = realised.get("verdict") == "broken"
+            refused = found["certified"] and (found["drift"]["found"] or found["expired_at_test"])
+            yield {
+                "model": model,
+                "target": gate.precision,
                 "customers": customers,
                 "certified": float(found["certified"]),
                 "flagged": realised.get("flagged"),
@@ -136,13 +139,12 @@ def _gated(
                 "refused": float(refused),
                 "broken_in_use": float(broken and not refused),
                 "about": found["sentence"],
-            },
-        )
+            }
 
 
 def _row(what: str, **found: Any) -> dict[str, Any]:
-    keys = ("model", "customers", "certified", "flagged", "realised", "low", "high", "broken",
-            "refused", "broken_in_use", "about")  # fmt: skip
+    keys = ("model", "target", "customers", "certified", "flagged", "realised", "low", "high",
+            "broken", "refused", "broken_in_use", "about")  # fmt: skip
     given = {key: found.get(key) for key in keys}
     return {"what": what, **{k: "" if v is None else v for k, v in given.items()}}
 
