@@ -9,11 +9,14 @@ from omegaconf import DictConfig
 
 from seqjourney import cli
 
+GATE = ("gate", "gate.precision", "gate.confidence", "gate.valid_for")
+
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
 @cli.mendable
 def main(cfg: DictConfig) -> None:
     from seqjourney.commands.evaluate import evaluate, find_runs
+    from seqjourney.config import GateConfig, parse
 
     folder = Path(cfg.output) / cfg.name
     runs = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
@@ -23,13 +26,14 @@ def main(cfg: DictConfig) -> None:
         title=cfg.title or cfg.name,
         replicates=cfg.replicates,
         seed=cfg.seed,
+        gate=parse(GateConfig, cli.to_plain(cfg.gate), "gate"),
         command=cli.command_line(),
     )
 
 
 def _training() -> str:
     """Return the command that trains what this one compares: the same words but for its own."""
-    own = ("model", "runs", "report", "title", "replicates", "seed")
+    own = ("model", "runs", "report", "title", "replicates", "seed", *GATE)
     words = [w for w in HydraConfig.get().overrides.task if w.split("=")[0].lstrip("+~") not in own]
     command = ["python", "scripts/train.py", "-m", *words, "model=recency,lightgbm,gru"]
     return shlex.join(command)

@@ -37,6 +37,16 @@ def describe_versions() -> dict[str, str]:
     return versions
 
 
+def model_fingerprint(run: Path) -> str:
+    """Identify the trained model of a run folder by its content, wherever the run lies."""
+    from seqjourney.events.ledger import sha256_of
+    from seqjourney.events.log import digest
+
+    files = [run / name for name in ("run.json", "model.pt", "model.json")]
+    files += sorted(run.glob("trees.*"))
+    return digest([sha256_of(file) for file in files if file.exists()])
+
+
 def describe_machine() -> dict[str, object]:
     """Return what a speed depends on."""
     return {

@@ -35,6 +35,12 @@ FIGURES = {
         "stream_speedup_over_reencode_500",
         "stream_max_error",
     },
+    "gate": {
+        "certificates_issued",
+        "certificates_violated",
+        "nominal_failure_rate",
+        "simulated_failure_rate",
+    },
     "scoring": {"customers_per_second", "restart_repeats"},
     "training": {
         "gemm_share_gru",
@@ -43,7 +49,14 @@ FIGURES = {
         "snapshot_token_speedup_transformer",
     },
 }
-MAY_BE_ZERO = {"restart_repeats", "lost_events", "double_counted_events"}
+MAY_BE_ZERO = {
+    "restart_repeats",
+    "lost_events",
+    "double_counted_events",
+    "certificates_issued",
+    "certificates_violated",
+    "simulated_failure_rate",
+}
 WHERE_INSTALLED = {
     "identity": {"spark_equals_duckdb"},
     "serving": {"requests_per_second", "p99_ms", "lost_events", "double_counted_events"},

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from seqjourney.config import parse
 from seqjourney.errors import DataError
-from seqjourney.sequences.snapshots import SPLITS, cut_snapshots, resolve_cutoffs
+from seqjourney.sequences.snapshots import (
+    SPLITS,
+    cut_snapshots,
+    eligible_customers,
+    resolve_cutoffs,
+)
 from small_logs import as_store, as_table, clean_log, raw_events, small_task
 
 DAY = pd.Timedelta(days=1)
@@ -124,6 +129,22 @@ def test_snapshots_equal_a_slow_reading_of_the_log(rows, rule, kind, target):
         cutoffs = task.cutoffs.of(split)
         known = sum(log[log["known_at"] <= c]["customer_id"].nunique() for c in cutoffs)
         assert known == (found["split"] == split).sum() + sum(excluded[split].values())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"events": ["purchase"], "within": "60d"}, {"within": "30d", "without": ["outcome"]}],
+)
+def test_who_is_eligible_for_scoring_is_who_was_asked_in_the_test(rule) -> None:
+    log = clean_log(raw_events(400, 5))
+    task = small_task(eligible=rule, customer_holdout=0.0)
+    label_only = () if "without" in rule else ("outcome",)
+    cut, _ = cut_snapshots(as_table(log), task, as_store(log, label_only).customer_ids, label_only)
+    (cutoff,) = task.cutoffs.of("test")
+    found = eligible_customers(as_table(log), task, cutoff, label_only)
+    assert sorted(found) == sorted(cut.loc[cut["split"] == "test", "customer_id"])
+    held = task.model_copy(update={"customer_holdout": 0.5})
+    assert sorted(eligible_customers(as_table(log), held, cutoff, label_only)) == sorted(found)
 
 
 def two_classes() -> list:

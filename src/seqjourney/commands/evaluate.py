@@ -1,7 +1,8 @@
 """Evaluate: several runs on the same snapshots, side by side, as one report.
 
 Reads each run's `predictions.parquet` (and `task.json` where there is one); writes `metrics.json`,
-`report.md` and `report.html` into the report folder. Heavy imports happen inside the functions.
+`certificates.json`, `report.md` and `report.html` into the report folder. Heavy imports happen
+inside the functions.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjourney.cli import say
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seqjourney.config import GateConfig
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The content of metrics.json and where the three files are."""
+    """The content of metrics.json and where the files are."""
 
     metrics: dict[str, Any]
     json: Path
+    certificates: Path
     markdown: Path
     html: Path
 
@@ -36,16 +43,19 @@ def evaluate(
     title: str,
     replicates: int = 1000,
     seed: int = 0,
+    gate: GateConfig | None = None,
     command: str | None = None,
 ) -> EvaluationResult:
     """Compare runs (run directories or predictions files) and write the report.
 
-    `command` is printed in the report under "how to reproduce"; without it the call of this
-    function is.
+    `gate` is what the precision gate asks of a model before it certifies a threshold. `command` is
+    printed in the report under "how to reproduce"; without it the call of this function is.
     """
     from importlib.metadata import version
 
+    from seqjourney.config import GateConfig
     from seqjourney.evaluation.bootstrap import LEVEL
+    from seqjourney.evaluation.gate_results import gate_results
     from seqjourney.evaluation.leakage import check_predictions
     from seqjourney.evaluation.predictions import join_runs, read_predictions
     from seqjourney.evaluation.report import write_report
@@ -61,6 +71,18 @@ def evaluate(
         check_predictions(frame, _horizon(path))
     tasks = join_runs(frames)
     _mention_other_data(paths)
+    known = list(zip(paths, frames, strict=True))
+    gates = {
+        task.task: gate_results(
+            task,
+            gate or GateConfig(),
+            {name: _fingerprint(name, run, known) for name, run in task.runs.items()},
+            horizon=_horizon_of(task.task, known),
+            replicates=replicates,
+            seed=seed,
+        )
+        for task in tasks
+    }
     metrics = {
         "data": {
             "title": title,
@@ -77,7 +99,7 @@ def evaluate(
             "replicates": replicates,
             "level": LEVEL,
             "seed": seed,
-            "command": command or _call(paths, report_dir, title, replicates, seed),
+            "command": command or _call(paths, report_dir, title, replicates, seed, gate),
             "version": version("seqjourney"),
         },
         "tasks": {
@@ -87,14 +109,47 @@ def evaluate(
                 seed=seed,
                 excluded=about.get(task.task, {}).get("excluded"),
             )
+            | {"gate": gates[task.task][0]}
             for task in tasks
         },
     }
-    written = write_report(report_dir, metrics, tasks, about)
+    certificates = [c.to_dict() for _, issued in gates.values() for c in issued]
+    written = write_report(report_dir, metrics, tasks, about, certificates)
     _print(metrics, written["report.html"])
     return EvaluationResult(
-        metrics, written["metrics.json"], written["report.md"], written["report.html"]
+        metrics,
+        written["metrics.json"],
+        written["certificates.json"],
+        written["report.md"],
+        written["report.html"],
     )
+
+
+Known = Sequence[tuple[Path, "pd.DataFrame"]]
+
+
+def _fingerprint(name: str, run: str, known: Known) -> str:
+    """Identify the model behind a name of the report: its run's content, or its predictions."""
+    from seqjourney.provenance import model_fingerprint
+
+    path = next(
+        path
+        for path, frame in known
+        if frame["run"].iloc[0] == run
+        and frame["model"].iloc[0] in (name, name.removesuffix(f" ({run})"))
+    )
+    folder = path if path.is_dir() else path.parent
+    return model_fingerprint(folder) if _is_run(folder) else predictions_digest(path)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file()
+
+
+def _horizon_of(task: str, known: Known) -> timedelta | None:
+    """Return the horizon of a task, from the first of its runs that has a task.json."""
+    found = (_horizon(path) for path, frame in known if (frame["task"] == task).any())
+    return next((horizon for horizon in found if horizon), None)
 
 
 def _mention_other_data(paths: Sequence[Path]) -> None:
@@ -169,14 +224,21 @@ def _descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _call(
-    paths: Sequence[Path], report_dir: str | Path, title: str, replicates: int, seed: int
+    paths: Sequence[Path],
+    report_dir: str | Path,
+    title: str,
+    replicates: int,
+    seed: int,
+    gate: GateConfig | None,
 ) -> str:
     # Only the last part of a path: a report travels, and the machine's folders do not.
     runs = ", ".join(repr(path.name) for path in paths)
+    given = f", gate=GateConfig(**{gate.model_dump(mode='json')})" if gate else ""
     return (
         "from seqjourney.commands.evaluate import evaluate\n"
-        f"evaluate([{runs}], {Path(report_dir).name!r}, title={title!r}, "
-        f"replicates={replicates}, seed={seed})"
+        + "from seqjourney.config import GateConfig\n" * bool(gate)
+        + f"evaluate([{runs}], {Path(report_dir).name!r}, title={title!r}, "
+        f"replicates={replicates}, seed={seed}{given})"
     )
 
 
@@ -186,6 +248,7 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from seqjourney.evaluation.gate_results import summary
     from seqjourney.evaluation.report import interval, shown
     from seqjourney.evaluation.trials import caution, trials
 
@@ -215,4 +278,5 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
         )
         if limited := caution(list(trials(metrics["data"]["runs"], results["runs"]))):
             console.print(escape(limited), style="bold", highlight=False)
+        console.print(escape(summary(results["gate"])), highlight=False)
     console.print(f"Report: {escape(str(html))}", highlight=False, soft_wrap=True)

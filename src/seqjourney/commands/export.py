@@ -9,6 +9,7 @@ from seqjourney.config import Config, nearest, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
+from seqjourney.provenance import model_fingerprint
 
 _PARITY_SEQUENCES = 256
 
@@ -68,6 +69,7 @@ def export(run: Path, output: Path | None = None, kind: str = "torchscript") -> 
         "reading": config.data.model_dump(mode="json", include=set(READING)),
         "consent": config.data.consent.model_dump(mode="json"),
         "data_fingerprint": about_run["data_fingerprint"],
+        "fingerprint": model_fingerprint(run),
         "revision": about_run["revision"],
     }
     card = model_card(

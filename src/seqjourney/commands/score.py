@@ -11,6 +11,7 @@ from seqjourney.cli import say, shown
 from seqjourney.config import Config, nearest, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
+from seqjourney.provenance import model_fingerprint
 
 EAGER = "eager"
 
@@ -25,6 +26,7 @@ def score(
     backend: str = EAGER,
     threads: int | None = None,
     overdue: str = "refuse",
+    certificate: Path | None = None,
     progress: bool = True,
 ) -> Any:
     """Score every customer of prepared data or of an event log.
@@ -40,6 +42,8 @@ def score(
             exported.
         threads: unset means all cores.
         overdue: `refuse` a run that should have been retrained after an erasure, or `allow` it.
+        certificate: the `certificates.json` of a report, or its folder: also say who may be acted
+            on, if this model is certified.
         progress: show a bar on a terminal.
 
     Returns:
@@ -47,12 +51,14 @@ def score(
 
     Raises:
         ConfigError: options that do not fit together, or a back end that the model does not have.
-        DataError: no such run, not exported, or a source that cannot be used.
+        DataError: no such run, not exported, a source that cannot be used, or a certificate that
+            does not hold.
     """
     started = time.monotonic()
-    from seqjourney.serving.bulk import score_in_bulk
+    from seqjourney.serving.bulk import FLAGGED, score_in_bulk
     from seqjourney.serving.bulk_job import Job
     from seqjourney.serving.bulk_source import events_source, prepared_source
+    from seqjourney.serving.flagging import require_in_date
 
     if prepared is not None and events is not None:
         raise ConfigError("give one of data (or prepared) and events, not both.")
@@ -63,6 +69,9 @@ def score(
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
     about = read_json(run / "run.json")
     scorer = _load(run, about, backend, overdue)
+    held = scorer.certificate(certificate) if certificate is not None else None
+    if held is not None and moment is not None:
+        require_in_date(held, moment)  # before the long work
     config = parse(Config, about["config"], str(run / "run.json"))
     source = (
         events_source(events, scorer, config.processed)
@@ -72,7 +81,7 @@ def score(
     job = Job(
         run=f"{config.name}/{run.resolve().name}",
         model=about["model"],
-        run_fingerprint=_fingerprint(run),
+        run_fingerprint=model_fingerprint(run),
         backend=backend,
         data=source.name,
         data_set=config.data.name if source.prepared is None else source.name,
@@ -91,6 +100,7 @@ def score(
         threads=threads,
         side_by_side=_side_by_side(about["kind"], backend),
         progress=progress,
+        certificate=held,
     )
     withheld = f", {scored.withheld:,} withheld for consent" if scored.withheld else ""
     say(
@@ -99,6 +109,12 @@ def score(
         f"({scored.made} of {scored.shards} shards made now, {time.monotonic() - started:.0f} s)",
         f"Scores: {shown(scored.folder)}",
     )
+    if held is not None:
+        say(
+            f"To act on: {scored.flagged:,} customers; with {held.confidence:.0%} confidence at "
+            f"least {held.target:.0%} of them have the outcome "
+            f"-> {shown(scored.folder / FLAGGED)}"
+        )
     return scored
 
 
@@ -161,13 +177,3 @@ def _moment(cutoff: str | None) -> datetime | None:
         raise ConfigError(f"cutoff={cutoff} is not a time; write it as 2024-05-31T12:00.")
     moment: datetime = stamp.to_pydatetime()
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _fingerprint(run: Path) -> str:
-    """Identify a trained model by its content, wherever the run lies."""
-    from seqjourney.events.ledger import sha256_of
-    from seqjourney.events.log import digest
-
-    files = [run / name for name in ("run.json", "model.pt", "model.json")]
-    files += sorted(run.glob("trees.*"))
-    return digest([sha256_of(file) for file in files if file.exists()])

@@ -3,10 +3,12 @@
 Hydra composes YAML from `configs/`; `parse` turns the result into these frozen models and refuses
 an unknown key with the nearest match. Durations are written `30d`, `6h`, `90m`, `45s` or `2w`.
 Read in this order: `data` (where events come from), `task` (what is predicted, when), `model` (one
-class per kind), `run` (the trainer, and all of it in `Config`).
+class per kind), `run` (the trainer, and all of it in `Config`), `gate` (when a model may be acted
+on; `evaluate` asks).
 """
 
 from seqjourney.config.data import DataConfig, SourceConfig
+from seqjourney.config.gate import GateConfig
 from seqjourney.config.model import (
     BaselineConfig,
     BaseRateConfig,
@@ -37,6 +39,7 @@ __all__ = [
     "DataConfig",
     "Eligible",
     "GRUConfig",
+    "GateConfig",
     "LightGBMConfig",
     "LoggerConfig",
     "LogisticConfig",

@@ -1,4 +1,4 @@
-"""Write metrics.json, report.md and report.html: all three, or none.
+"""Write metrics.json, certificates.json, report.md and report.html: all of them, or none.
 
 `build` gathers what the templates need, `write_report` renders and puts the files in place.
 """
@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from seqjourney.evaluation import pictures
 from seqjourney.evaluation.bootstrap import LEVEL
+from seqjourney.evaluation.gate_results import percent
 from seqjourney.evaluation.metrics import HEADLINE, METRICS
 from seqjourney.evaluation.predictions import TaskPredictions
 from seqjourney.evaluation.ranking import DEPTHS_PERCENT, accumulate, rank, tiebreak
@@ -37,14 +38,17 @@ def write_report(
     metrics: Mapping[str, Any],
     predictions: Sequence[TaskPredictions],
     descriptions: Mapping[str, Mapping[str, Any]] | None = None,
+    certificates: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Path]:
-    """Render the three files, then write them; returns name -> path.
+    """Render the files, then write them; returns name -> path.
 
     A failure leaves an older report as it was.
     """
     page = build(metrics, predictions, descriptions or {})
     contents = {
-        "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False),
+        "metrics.json": _json(metrics),
+        # Also where there is none: an older certificate must not stay.
+        "certificates.json": _json({"certificates": list(certificates)}),
         "report.md": _render("report.md.j2", page),
         "report.html": _render("report.html.j2", page),
     }
@@ -134,6 +138,10 @@ def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
+
 def _render(template: str, page: Mapping[str, Any]) -> str:
     return render(
         "seqjourney.evaluation",
@@ -144,6 +152,7 @@ def _render(template: str, page: Mapping[str, Any]) -> str:
         signed=signed,
         day=day,
         words=words,
+        percent=percent,
     )
 
 

@@ -174,6 +174,28 @@ def cut_snapshots(
     return chosen, excluded
 
 
+def eligible_customers(
+    events: Any, task: TaskConfig, cutoff: datetime, label_only_events: tuple[str, ...] = ()
+) -> np.ndarray:
+    """Return the ids of those whom a task asks about at a cutoff; nobody is held out.
+
+    Args:
+        events: Ibis table of the event log.
+        task: whose eligibility counts.
+        cutoff: with a time zone.
+        label_only_events: events that are no tokens and make nobody eligible.
+    """
+    import ibis
+
+    asked = ibis.memtable(
+        pd.DataFrame({"split": ["score"], "cutoff": [cutoff]}),
+        schema={"split": "string", "cutoff": UTC_MICROSECONDS},
+    )
+    everybody = task.model_copy(update={"customer_holdout": 0.0})
+    known = _known(events, asked, everybody, label_only_events).to_pandas()
+    return _eligible(known, everybody)[0]["customer_id"].to_numpy(object)
+
+
 def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, ...]) -> Any:
     """Per customer and cutoff: how many tokens are known, and what eligibility needs."""
     import ibis
@@ -238,7 +260,7 @@ def _eligible(
     excluded: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
     for mask, reason in reasons:
         for split, count in frame["split"][mask & ~left].value_counts().items():
-            excluded[str(split)][reason] = int(count)
+            excluded.setdefault(str(split), {})[reason] = int(count)
         left |= mask
     chosen = frame[~left].reset_index(drop=True)
     chosen["slice_history"] = _bands(chosen["end"], _HISTORY_BANDS)

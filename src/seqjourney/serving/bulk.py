@@ -10,6 +10,7 @@ whole log per shard.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -26,10 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from seqjourney.evaluation.gate import Certificate
 from seqjourney.files import explaining_full_disk, locked, replacing_file
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.serving.bulk_job import Job, begin, claimed, finish
 from seqjourney.serving.bulk_source import Customers, Source, opened
+from seqjourney.serving.flagging import may_be_acted_on
 from seqjourney.serving.scorer import Scorer
 from seqjourney.serving.tokens import moment_us, snapshots_of
 
@@ -38,6 +41,7 @@ MOST_EVENTS = 4_000_000
 """Of one shard; a customer with more events is a shard alone."""
 _PIECES, _WORTH_A_PIECE = 8, 1_000
 """Even a small job has so many shards, of so many customers at least, that all cores have one."""
+FLAGGED = "flagged.parquet"
 _MARK = b"seqjourney"
 _COLUMNS = [
     ("customer_id", pa.string()),
@@ -63,6 +67,8 @@ class Scored:
     made: int
     """Shards that this call had to make; the others were there already."""
     cutoff: datetime
+    flagged: int | None
+    """Customers who may be acted on; None without a certificate."""
 
 
 def score_in_bulk(
@@ -75,6 +81,7 @@ def score_in_bulk(
     threads: int | None = None,
     side_by_side: bool = True,
     progress: bool = True,
+    certificate: Certificate | None = None,
 ) -> Scored:
     """Score every customer of a source, or the rest of them.
 
@@ -87,16 +94,19 @@ def score_in_bulk(
         threads: unset means all cores.
         side_by_side: whether the model may score several shards at once.
         progress: show a bar, where standard error is a terminal.
+        certificate: of this model; with it those who may be acted on go into `flagged.parquet`.
 
     Returns:
         What was scored.
 
     Raises:
         DataError: the folder is another job's, the source cannot be used or changed meanwhile, or
-            another process is writing the folder.
+            another process is writing the folder; or the certificate does not hold for the
+            customers, whose scores are there all the same.
     """
     cores = threads or os.cpu_count() or 1
     with locked(output, "score"), claimed(output, job):
+        (output / FLAGGED).unlink(missing_ok=True)  # of an earlier certificate
         for left in output.glob("scratch-*"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         with (
@@ -115,6 +125,8 @@ def score_in_bulk(
             try:
                 with _bar(shards, todo, progress) as advance, _threads_each(cores // workers):
                     _each(shards.make, todo, workers, cores // workers, advance)
+                if certificate is not None:
+                    eligible = scorer.eligible(customers.events, shards.cutoff)
                 source.require_unchanged()
             except BaseException:
                 if source.changed:  # an erased customer may be in any of them
@@ -122,7 +134,10 @@ def score_in_bulk(
                 raise
         counts = shards.counts()
         finish(output, job, **counts, shards=len(shards), moment=shards.cutoff.isoformat())
-    return Scored(output, **counts, shards=len(shards), made=len(todo), cutoff=shards.cutoff)
+        flagged = None if certificate is None else shards.flag(certificate, eligible)
+    return Scored(
+        output, **counts, shards=len(shards), made=len(todo), cutoff=shards.cutoff, flagged=flagged
+    )
 
 
 def plan_shards(
@@ -232,6 +247,20 @@ class Shards:
             counts["withheld"] += len(table) - withheld
             counts["without_events"] += table["score"].null_count - (len(table) - withheld)
         return counts
+
+    def flag(self, certificate: Certificate, eligible: np.ndarray) -> int:
+        """Write those who may be acted on into one file that carries the certificate.
+
+        Raises:
+            DataError: the certificate does not hold for these customers.
+        """
+        table = pa.concat_tables(self._read(n, self._schema.names) for n in range(len(self)))
+        scored = table.select(["customer_id", "cutoff", "score"]).to_pandas()
+        chosen = table.filter(pa.array(may_be_acted_on(certificate, scored, eligible)))
+        told = {_MARK: json.dumps(certificate.to_dict()).encode()}
+        with replacing_file(self._output / FLAGGED) as partial:
+            pq.write_table(chosen.replace_schema_metadata(told), partial, compression="zstd")
+        return len(chosen)
 
     def _read(self, number: int, columns: list[str]) -> pa.Table:
         file = self.file_of(number)

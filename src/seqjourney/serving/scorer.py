@@ -14,6 +14,7 @@ import pandas as pd
 
 from seqjourney.config import Config, TaskConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.evaluation.gate import Certificate
 from seqjourney.events.consent.policy import (
     DENIED,
     STATES,
@@ -24,8 +25,10 @@ from seqjourney.events.consent.policy import (
 )
 from seqjourney.events.ledger import Overdue, require_current
 from seqjourney.files import read_json
+from seqjourney.provenance import model_fingerprint
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
+from seqjourney.serving.flagging import may_be_acted_on, read_certificate
 from seqjourney.serving.tokens import READING
 
 
@@ -46,19 +49,25 @@ class Scorer:
         consent: ConsentPolicy,
         kind: str,
         trained_on: str,
+        fingerprint: str,
     ):
         from seqjourney.evaluation.calibration import PlattCalibrator
 
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.consent = consent
-        self.kind, self.trained_on = kind, trained_on
+        self.kind, self.trained_on, self.fingerprint = kind, trained_on, fingerprint
         self.calibrator = PlattCalibrator.from_dict(calibrator)
         self.reading = reading
 
     def __repr__(self) -> str:
         return f"Scorer(model={self.kind!r}, task={self.task.name!r}, data={self.trained_on!r})"
 
-    def score(self, events: pd.DataFrame, cutoff: datetime | str | None = None) -> pd.DataFrame:
+    def score(
+        self,
+        events: pd.DataFrame,
+        cutoff: datetime | str | None = None,
+        certificate: str | Path | None = None,
+    ) -> pd.DataFrame:
         """Score every customer of a frame of events.
 
         Args:
@@ -70,6 +79,8 @@ class Scorer:
             cutoff: the moment that is asked about, UTC unless it has an offset; later events
                 are not looked at, but for what they say of consent. None means the moment when
                 the last event became known.
+            certificate: the `certificates.json` of a report that certified this model; with it
+                `flagged` says who may be acted on. All customers have to be in the frame then.
 
         Returns:
             One row per customer: `customer_id`, `cutoff`, `score` (log-odds or rank, as the model
@@ -78,7 +89,8 @@ class Scorer:
             model's data needed consent).
 
         Raises:
-            DataError: it is no frame, a column is missing, or a row cannot be used.
+            DataError: it is no frame, a column is missing, or a row cannot be used; or the
+                certificate is not of this model, has expired, or the scores have drifted.
         """
         from seqjourney.serving.tokens import task_data_of_frame
 
@@ -89,9 +101,24 @@ class Scorer:
             )
         moment = _moment(cutoff) if cutoff is not None else None
         also = self.consent_column(events.columns)
+        held = self.certificate(certificate) if certificate is not None else None
         reading = self.reading
         with task_data_of_frame(events, self.task, self.tokenizer, reading, moment, also) as data:
-            return self.score_data(data, self.withheld(data) if also else None)
+            result = self.score_data(data, self.withheld(data) if also else None)
+            if held is not None:
+                eligible = self.eligible(data.events, result["cutoff"].iloc[0].to_pydatetime())
+                result["flagged"] = may_be_acted_on(held, result, eligible)
+            return result
+
+    def certificate(self, path: str | Path) -> Certificate:
+        """Find this model's certificate of the precision gate; see `flagging.read_certificate`."""
+        return read_certificate(path, self.task.name, self.fingerprint)
+
+    def eligible(self, events: Any, cutoff: datetime) -> np.ndarray:
+        """Return the ids of the customers in an event log (Ibis) whom the task asks about."""
+        from seqjourney.sequences.snapshots import eligible_customers
+
+        return eligible_customers(events, self.task, cutoff, self.tokenizer.label_only_events)
 
     def score_data(self, data: TaskData, withheld: pd.Series | None = None) -> pd.DataFrame:
         """Score the snapshots of task data; `withheld` says who may not be, and why."""
@@ -187,6 +214,7 @@ def _load_run(folder: Path) -> Scorer:
         config.data.consent,
         kind,
         config.data.name,
+        model_fingerprint(folder),
     )
 
 
@@ -233,6 +261,7 @@ def _load_export(file: Path) -> Scorer:
             parse(ConsentPolicy, about["consent"], str(file)),
             about["model"],
             about.get("data", about["name"]),
+            about.get("fingerprint", ""),
         )
 
 
