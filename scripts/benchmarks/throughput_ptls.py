@@ -22,8 +22,6 @@ Measured = dict[str, float]
 CATEGORIES = ["event", "channel", "device", "country", "page_type"]
 NUMBERS = ["value", "waiting_hours", "discount_percent"]
 EMBEDDING = 16
-BATCH = 128
-"""Records; ptls draws them at random and pads to the longest."""
 
 
 def prepare(log: str, records: str | None) -> Measured:
@@ -68,10 +66,13 @@ def train(
     model: dict[str, Any],
     threads: int,
     warm_up: int,
+    batch: int,
     batches: int,
     seconds: float,
 ) -> Measured:
     """Train on one record for each (customer, cutoff), for so many batches or seconds.
+
+    A batch is so many records, drawn at random and padded to the longest.
 
     `snapshots` is the table of our own task, from whose training rows as many are drawn as are
     needed.
@@ -88,9 +89,9 @@ def train(
     stored = _Records(Path(records), model["context"])
     table = pd.read_parquet(snapshots)
     table = table[(table["split"] == "train") & (table["end"] > 0)]
-    table = table.sample(min(len(table), BATCH * (batches + warm_up)), random_state=0)
-    # Too few for all batches (in a quick run): some come again.
-    repeats = -(-BATCH * (batches + warm_up) // len(table))
+    wanted = batch * (batches + warm_up)
+    table = table.sample(min(len(table), wanted), random_state=0)
+    repeats = -(-wanted // len(table))  # too few for all batches (in a quick run): some come again
     data = [
         stored.cut(customer, end) | {"target": int(label)}
         for customer, end, label in zip(
@@ -137,7 +138,7 @@ def train(
     )
     loaded = PtlsDataModule(
         train_data=SeqToTargetDataset(data, target_col_name="target", target_dtype="float"),
-        train_batch_size=BATCH,
+        train_batch_size=batch,
         train_num_workers=0,
     )
     trainer.fit(module, loaded)
@@ -145,7 +146,9 @@ def train(
     return {"seconds": taken, "events": watch.events, "labels": watch.labels}
 
 
-def score(records: str, model: dict[str, Any], threads: int, customers: int) -> Measured:
+def score(
+    records: str, model: dict[str, Any], threads: int, batch: int, customers: int
+) -> Measured:
     """Score whole histories, from records in memory to a frame of scores in memory."""
     import pandas as pd
     import pytorch_lightning as pl
@@ -162,7 +165,7 @@ def score(records: str, model: dict[str, Any], threads: int, customers: int) -> 
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
     start = time.perf_counter()
-    loader = inference_data_loader(data, max_seq_len=model["context"], batch_size=BATCH)
+    loader = inference_data_loader(data, max_seq_len=model["context"], batch_size=batch)
     answers: Any = trainer.predict(InferenceModule(network), loader)
     scored: pd.DataFrame = pd.concat(answers)
     return {"seconds": time.perf_counter() - start, "customers": len(scored)}

@@ -36,6 +36,8 @@ class Plan:
     warm_up: int
     batches: dict[str, int]
     """Of our training, warm-up included; a checkpoint is written after 200."""
+    peer_batch: int
+    """Records of pytorch-lifestream's batch."""
     peer_batches: int
     peer_seconds: float
     """Of pytorch-lifestream's training, whichever is over first."""
@@ -48,6 +50,7 @@ FULL = Plan(
     rounds=3,
     warm_up=5,
     batches={"gru": 220, "transformer": 80},
+    peer_batch=128,
     peer_batches=40,
     peer_seconds=8.0,
     peer_customers={"gru": 4096, "transformer": 1024},
@@ -58,6 +61,7 @@ QUICK = Plan(
     rounds=1,
     warm_up=1,
     batches={"gru": 3, "transformer": 3},
+    peer_batch=16,
     peer_batches=1,
     peer_seconds=1.0,
     peer_customers={"gru": 64, "transformer": 64},
@@ -216,14 +220,16 @@ class Stages:
                 if not suffix:
                     bare = self._ours("bare_loop", task=task, **given)
                     runs["bare"].append(bare)
-                    ours |= {"flops": bare["flops"], "gemm": bare["gemm"]}  # the same batches
+                    if ours["events"] != bare["events"]:
+                        raise SystemExit("the bare loop did not learn from the same batches.")
+                    ours |= {"flops": bare["flops"], "gemm": bare["gemm"]}
                 if self._ptls:
                     runs[f"ptls{suffix}"].append(
                         self._ask_ptls(
                             "train",
                             kind,
                             snapshots=str(prepared / "tasks" / task["name"] / "snapshots.parquet"),
-                            warm_up=min(2, plan.warm_up),
+                            warm_up=1,
                             batches=plan.peer_batches,
                             seconds=plan.peer_seconds,
                         )
@@ -259,7 +265,8 @@ class Stages:
     def _ask_ptls(self, work: str, kind: str, **given: Any) -> dict[str, Any]:
         assert self._ptls is not None
         common = {"model": self._models[kind], "threads": self._threads}
-        return self._ptls(work, records=self._records, **common, **given)
+        common |= {"records": self._records, "batch": self._plan.peer_batch}
+        return self._ptls(work, **common, **given)
 
     def _grow(self, stage: str, share: float, runs: Runs) -> None:
         seconds = median(run["seconds"] for run in runs)
