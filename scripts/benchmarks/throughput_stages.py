@@ -17,7 +17,7 @@ from throughput_plot import Point  # type: ignore[import-not-found]
 from throughput_process import Side  # type: ignore[import-not-found]
 
 KINDS = ("gru", "transformer")
-RUN_CUSTOMERS = 400
+RUN_CUSTOMERS = 200
 """Whose data the runs that score are trained on."""
 LAST_TRAINING_CUTOFF = "2024-02-24"
 Runs = list[dict[str, Any]]
@@ -42,6 +42,8 @@ class Plan:
     peer_seconds: float
     """Of pytorch-lifestream's training, whichever is over first."""
     peer_customers: dict[str, int]
+    model: tuple[str, ...] = ()
+    """Overrides of the default models."""
 
 
 FULL = Plan(
@@ -56,7 +58,7 @@ FULL = Plan(
     peer_customers={"gru": 4096, "transformer": 1024},
 )
 QUICK = Plan(
-    customers=500,
+    customers=250,
     shares=(0.3, 1),
     rounds=1,
     warm_up=1,
@@ -64,7 +66,8 @@ QUICK = Plan(
     peer_batch=16,
     peer_batches=1,
     peer_seconds=1.0,
-    peer_customers={"gru": 64, "transformer": 64},
+    peer_customers={"gru": 16, "transformer": 16},
+    model=("model.batch_tokens=1024", "model.context=128"),
 )
 
 
@@ -86,7 +89,7 @@ class Stages:
             self._ptls = Side("throughput_ptls.py", threads, log, fresh=install, packages=packages)
         self._records = str(folder / "records.npz")
         self._models = {
-            kind: load_config("train", "experiment=demo", f"model={kind}")["model"]
+            kind: load_config("train", "experiment=demo", f"model={kind}", *plan.model)["model"]
             for kind in KINDS
         }
         self._tasks = tasks()
