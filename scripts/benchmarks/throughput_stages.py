@@ -32,7 +32,7 @@ class Plan:
     shares: tuple[float, ...]
     """Sizes of `prepare` and scoring, by the base's; the other stages end at 1."""
     rounds: int
-    """Up to the base's size; larger ones are measured once."""
+    """At the base's size; others are measured once."""
     warm_up: int
     batches: dict[str, int]
     """Of our training, warm-up included; a checkpoint is written after 200."""
@@ -54,7 +54,7 @@ FULL = Plan(
     batches={"gru": 220, "transformer": 80},
     peer_batch=128,
     peer_batches=40,
-    peer_seconds=8.0,
+    peer_seconds=6.0,
     peer_customers={"gru": 4096, "transformer": 1024},
 )
 QUICK = Plan(
@@ -131,7 +131,7 @@ class Stages:
         data |= {"threads": self._threads, "tasks": []}
         processed, bare = self._folder / "processed", self._folder / "bare.parquet"
         runs: dict[str, Runs] = {"ours": [], "bare duckdb": [], "ptls": []}
-        for _ in range(self._plan.rounds if share <= 1 else 1):
+        for _ in range(self._plan.rounds if share == 1 else 1):
             shutil.rmtree(processed, ignore_errors=True)
             runs["ours"].append(self._ours("prepare", data=data, processed=str(processed)))
             runs["bare duckdb"].append(self._ours("bare_prepare", data=data, file=str(bare)))
@@ -184,7 +184,7 @@ class Stages:
         for kind in KINDS if share == 1 else ("gru",):
             ours: Runs = []
             ptls: Runs = []
-            for _ in range(self._plan.rounds if share <= 1 else 1):
+            for _ in range(self._plan.rounds if share == 1 else 1):
                 given = {"run": runs[kind], "prepared": str(prepared)}
                 ours.append(self._ours("score", **given, threads=self._threads))
                 if self._ptls and share == 1:
