@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import resource
 import shutil
-import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -28,6 +26,7 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
     load_config,
     options,
     paired_ratio,
+    peak_mib,
     scratch,
     write_results,
 )
@@ -166,7 +165,7 @@ def _ours(data: dict[str, Any], folder: Path) -> dict[str, float]:
         start = time.perf_counter()
         prepare.prepare(config, folder, progress=False)
         taken["seconds"] = time.perf_counter() - start
-    return {**taken, "peak_mib": _peak_mib()}
+    return {**taken, "peak_mib": peak_mib()}
 
 
 def _bare(data: dict[str, Any], folder: Path) -> dict[str, float]:
@@ -183,17 +182,7 @@ def _bare(data: dict[str, Any], folder: Path) -> dict[str, float]:
             f"COPY (SELECT {columns} FROM {source} ORDER BY {order}) "
             f"TO '{folder / 'events.parquet'}' (FORMAT parquet, COMPRESSION zstd)"
         )
-    return {"seconds": time.perf_counter() - start, "peak_mib": _peak_mib()}
-
-
-def _peak_mib() -> float:
-    """Return this process's peak resident memory."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the parent's memory before exec
-        line = next(li for li in status.read_text().splitlines() if li.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -91,6 +93,16 @@ def load_config(config: str, *overrides: str) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+def peak_mib() -> float:
+    """Return this process's peak resident memory."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's memory before exec
+        line = next(li for li in status.read_text().splitlines() if li.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def paired_ratio(above: Sequence[float], below: Sequence[float], unit: str) -> Figure:
     """Return the median of the pairs' ratios with the lowest and the highest of them."""
     import numpy as np
@@ -163,6 +175,8 @@ def _table(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
+    if value is None:  # does not apply
+        return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

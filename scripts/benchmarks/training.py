@@ -136,11 +136,11 @@ def _compare(
     }
     for arm in arms.values():
         arm.run(0, 3)  # warm up
-    _gemm_rate()
+    gemm_rate()
     peak: list[float] = []
     measured: dict[str, list[Measured]] = {name: [] for name in arms}
     for turn in range(rounds):
-        peak.append(_gemm_rate())
+        peak.append(gemm_rate())
         for name, arm in arms.items():
             measured[name].append(arm.run(turn, batches))
     ours, single = measured.values()
@@ -272,7 +272,7 @@ def forward_flops(model: JourneyModel, config: NetworkConfig, batch: Batch) -> f
     return total * len(model.members)
 
 
-def _gemm_rate(repeats: int = 5) -> float:
+def gemm_rate(repeats: int = 5) -> float:
     """Return the floating-point operations per second of a large matrix product."""
     a, b = torch.randn(GEMM, GEMM), torch.randn(GEMM, GEMM)
     start = time.perf_counter()
