@@ -79,7 +79,8 @@ class Side:
 
 def answer(works: Mapping[str, Work]) -> None:
     """Do works as they are asked for, until the other end closes."""
-    replies, sys.stdout = sys.stdout, sys.stderr
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything else prints is no reply
     for line in sys.stdin:
         work, given = json.loads(line)
         measured = {**works[work](**given), "peak_mib": peak_mib()}
