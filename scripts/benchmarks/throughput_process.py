@@ -79,8 +79,7 @@ class Side:
 
 def answer(works: Mapping[str, Work]) -> None:
     """Do works as they are asked for, until the other end closes."""
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything else prints is no reply
+    replies, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         work, given = json.loads(line)
         measured = {**works[work](**given), "peak_mib": peak_mib()}
