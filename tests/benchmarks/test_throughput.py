@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
 logs = pytest.importorskip("throughput_logs")
 ours = pytest.importorskip("throughput_ours")
 plot = pytest.importorskip("throughput_plot")
-stages = pytest.importorskip("throughput_stages")
+rows = pytest.importorskip("throughput_rows")
 
 
 def write_base(folder: Path) -> Path:
@@ -38,7 +38,7 @@ def test_a_smaller_log_has_whole_customers(tmp_path: Path) -> None:
 
 def test_cost_in_proportion_has_exponent_one() -> None:
     points = [plot.Point(events, 3e-6 * events, 100.0) for events in (1e5, 1e6, 1e7)]
-    figure = stages.exponent(points)
+    figure = rows.exponent(points)
     assert (figure.value, figure.low, figure.high) == pytest.approx((1.0, 1.0, 1.0))
     assert figure.low <= figure.value <= figure.high
 
