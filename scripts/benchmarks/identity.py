@@ -21,11 +21,10 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
     Figure,
     options,
     paired_ratio,
+    peak_mib,
     scratch,
     write_results,
 )
-
-from prepare import _peak_mib  # type: ignore[import-not-found]
 
 QUALITY = (
     "pairwise_precision",
@@ -135,7 +134,7 @@ def _observe(folder: Path, threads: int) -> dict[str, float]:
         backend.to_parquet(links, folder / "links.parquet")
         seconds = time.perf_counter() - start
         count = int(backend.read_parquet(str(folder / "links.parquet")).count().execute())
-    return {"seconds": seconds, "links": count, "peak_mib": _peak_mib()}
+    return {"seconds": seconds, "links": count, "peak_mib": peak_mib()}
 
 
 def _on_both_engines(folder: Path) -> float | None:
@@ -178,7 +177,7 @@ def _resolve(folder: Path, rules: dict[str, str]) -> dict[str, float]:
     found = resolve(identifiers, links, IdentityRules(**rules))
     seconds = time.perf_counter() - start
     pq.write_table(found.assignment, folder / "assignment.parquet")
-    return {"seconds": seconds, "peak_mib": _peak_mib()}
+    return {"seconds": seconds, "peak_mib": peak_mib()}
 
 
 def _components(folder: Path, _: dict[str, str]) -> dict[str, float]:
@@ -196,7 +195,7 @@ def _components(folder: Path, _: dict[str, str]) -> dict[str, float]:
     size = len(encoded.dictionary)
     edges = coo_array((np.ones(len(a), np.int8), (a, b)), (size, size)).tocsr()
     connected_components(edges, directed=False)
-    return {"seconds": time.perf_counter() - start, "peak_mib": _peak_mib()}
+    return {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
 
 
 def _quality(folder: Path, people: Population) -> dict[str, Any]:
