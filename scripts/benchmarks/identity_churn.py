@@ -28,7 +28,7 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
 
 STRATEGIES = ("none", "user_id", "full")
 MODELS = ("logistic", "lightgbm")
-QUICK_SOURCES = ("web", "account", "store")
+QUICK_SOURCES = ("account", "store")
 TARGET = ("order_completed", "subscription_renewed")
 WINDOW = timedelta(days=60)
 NOTE = """Average precision and ROC-AUC of churn over the true persons that every strategy scores
