@@ -11,9 +11,9 @@ from seqjourney.config import DataConfig, TaskConfig, nearest
 from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import event_log_files, write_event_log
-from seqjourney.files import locked, replacing_folder
+from seqjourney.files import locked, read_json, replacing_folder
 from seqjourney.sequences.cutting import load_task_data
-from seqjourney.sequences.store import open_store, write_store
+from seqjourney.sequences.store import write_store
 
 _SIMULATED = {
     "data/raw/demo": "python scripts/simulate.py",
@@ -112,7 +112,8 @@ def _report(manifest: dict[str, Any]) -> None:
 
 def _mention_absent_events(data: DataConfig, prepared: Path) -> None:
     """Name events of the company that never occur: a typo would make them the customers' own."""
-    known = set(open_store(prepared / "store").dictionaries["event"]) | set(data.label_only_events)
+    tokens = read_json(prepared / "store" / "store.json")["dictionaries"]["event"]
+    known = {*tokens, *data.label_only_events}
     for name in data.company_events:
         if name not in known:
             say(f"Note: data.company_events: no event is called '{name}'.{nearest(name, known)}")
