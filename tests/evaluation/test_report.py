@@ -30,6 +30,7 @@ TASK = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, synthetic):
+    from seqjourney.evaluation.ablation import write_ablations
     from seqjourney.evaluation.predictions import write_predictions
 
     folder = tmp_path_factory.mktemp("report")
@@ -38,8 +39,25 @@ def written(tmp_path_factory, synthetic):
     for number, frame in enumerate(synthetic(names=names)):
         runs.append(folder / "runs" / str(number))
         write_predictions(frame, runs[-1] / "predictions.parquet")
+        test = frame[frame["split"] == "test"]
+        if number < 2:  # as networks do
+            poorer = test[["customer_id", "cutoff"]].assign(shuffled=-test["score"])
+            write_ablations(poorer, runs[-1])
     (runs[0] / "task.json").write_text(json.dumps(TASK))
     return runs, evaluate(runs, folder / "out", title="A & B <c>", replicates=60)
+
+
+def test_the_report_says_what_a_poorer_history_costs(written):
+    _, result = written
+    measured = result.metrics["tasks"]["churn"]["ablations"]
+    assert list(measured) == ["gru", "<script>alert(1)</script>|$x$"]
+    loss = measured["gru"]["variants"]["shuffled"]["difference"]
+    assert loss["high"] < 0
+    for page in (result.html, result.markdown):
+        text = page.read_text(encoding="utf-8")
+        assert "what happened, in random order" in text
+        assert f"{loss['value']:.3f}".replace("-", "−") in text
+        assert "only the last 30 days" not in text  # nobody was asked that
 
 
 def test_metrics_json_keeps_the_contract(written, frames):

@@ -1,6 +1,7 @@
 """Evaluate: several runs on the same snapshots, side by side, as one report.
 
-Reads each run's `predictions.parquet` (and `task.json` where there is one); writes `metrics.json`,
+Reads each run's `predictions.parquet` (and `task.json` and `ablations.parquet` where there is one);
+writes `metrics.json`,
 `certificates.json`, `report.md` and `report.html` into the report folder. Heavy imports happen
 inside the functions.
 """
@@ -54,6 +55,7 @@ def evaluate(
     from importlib.metadata import version
 
     from seqjourney.config import GateConfig
+    from seqjourney.evaluation.ablation import ablation_results
     from seqjourney.evaluation.bootstrap import LEVEL
     from seqjourney.evaluation.gate_results import gate_results
     from seqjourney.evaluation.leakage import check_predictions
@@ -76,7 +78,7 @@ def evaluate(
         task.task: gate_results(
             task,
             gate or GateConfig(),
-            {name: _fingerprint(name, run, known) for name, run in task.runs.items()},
+            {name: _fingerprint(_origin(name, run, known)[0]) for name, run in task.runs.items()},
             horizon=_horizon_of(task.task, known),
             replicates=replicates,
             seed=seed,
@@ -110,6 +112,17 @@ def evaluate(
                 excluded=about.get(task.task, {}).get("excluded"),
             )
             | {"gate": gates[task.task][0]}
+            | {
+                "ablations": {
+                    name: measured
+                    for name, run in task.runs.items()
+                    if (
+                        measured := ablation_results(
+                            *_origin(name, run, known), replicates=replicates, seed=seed
+                        )
+                    )
+                }
+            }
             for task in tasks
         },
     }
@@ -128,16 +141,20 @@ def evaluate(
 Known = Sequence[tuple[Path, "pd.DataFrame"]]
 
 
-def _fingerprint(name: str, run: str, known: Known) -> str:
-    """Identify the model behind a name of the report: its run's content, or its predictions."""
-    from seqjourney.provenance import model_fingerprint
-
-    path = next(
-        path
+def _origin(name: str, run: str, known: Known) -> tuple[Path, pd.DataFrame]:
+    """Return the path and the predictions of the run behind a name of the report."""
+    return next(
+        (path, frame)
         for path, frame in known
         if frame["run"].iloc[0] == run
         and frame["model"].iloc[0] in (name, name.removesuffix(f" ({run})"))
     )
+
+
+def _fingerprint(path: Path) -> str:
+    """Identify a model by its run's content, or by its predictions."""
+    from seqjourney.provenance import model_fingerprint
+
     folder = path if path.is_dir() else path.parent
     return model_fingerprint(folder) if _is_run(folder) else predictions_digest(path)
 

@@ -2,8 +2,8 @@
 
 The way of a run: open the data and cut its snapshots → leakage check → fit on training, settings
 chosen on validation → calibrate on validation → change the future and see that no score moves →
-write predictions of validation and test. The test's labels go into the predictions file; no model,
-threshold or calibrator looks at them.
+write predictions of validation and test, and of a network's what it answers to poorer histories.
+The test's labels go into the predictions file; no model, threshold or calibrator looks at them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from seqjourney.cli import say, shown
-from seqjourney.config import Config
+from seqjourney.config import Config, GRUConfig, TransformerConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import digest, read_manifest
@@ -93,8 +93,6 @@ def train(config: Config) -> Run:
 
 def build_predictor(config: Config) -> Predictor:
     """Return the untrained model that a configuration asks for."""
-    from seqjourney.config import GRUConfig, TransformerConfig
-
     if isinstance(config.model, GRUConfig | TransformerConfig):
         from seqjourney.models.network import NetworkPredictor
 
@@ -152,6 +150,7 @@ def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
 def _train(config: Config, data: TaskData, folder: Path, partial: Path, started: float) -> Run:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
+    from seqjourney.evaluation.ablation import score_ablations, write_ablations
     from seqjourney.evaluation.calibration import PlattCalibrator
     from seqjourney.evaluation.leakage import check_future_blind, check_task_data
     from seqjourney.evaluation.predictions import write_predictions
@@ -177,6 +176,8 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
         run=f"{config.name}/{folder.name}",
     )
     write_predictions(predictions, partial / "predictions.parquet")
+    if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
+        write_ablations(score_ablations(predictor, data, config.seed), partial)
     metrics = {
         "average_precision": float(average_precision_score(label[validation], scores[validation])),
         "roc_auc": float(roc_auc_score(label[validation], scores[validation])),

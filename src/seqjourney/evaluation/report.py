@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from seqjourney.evaluation import pictures
+from seqjourney.evaluation.ablation import MEANINGS
 from seqjourney.evaluation.bootstrap import LEVEL
 from seqjourney.evaluation.gate_results import percent
 from seqjourney.evaluation.metrics import HEADLINE, METRICS
@@ -90,6 +91,7 @@ def build(
                 "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
                 "pairs": _pairs(results),
                 "all_pairs": len(results["models"]) <= ALL_PAIRS_MODELS,
+                "ablations": _ablations(results),
                 "reasons": sorted({r for part in results["excluded"].values() for r in part}),
                 "pictures": _pictures(by_name[name].split("test"), results, f"t{position}"),
                 "styles": {
@@ -136,6 +138,18 @@ def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         row = rows.setdefault((entry["a"], entry["b"]), {"a": entry["a"], "b": entry["b"]})
         row[entry["metric"]] = entry
     return list(rows.values())
+
+
+def _ablations(results: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """One row per poorer history that any model was shown: one difference, or None, per model."""
+    measured = [found["variants"] for found in results["ablations"].values()]
+    return {
+        meaning: [
+            variants[name]["difference"] if name in variants else None for variants in measured
+        ]
+        for name, meaning in MEANINGS.items()
+        if any(name in variants for variants in measured)
+    }
 
 
 def _json(content: Mapping[str, Any]) -> str:

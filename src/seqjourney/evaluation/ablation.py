@@ -1,0 +1,226 @@
+"""What a model loses when it is shown less of a history: is it the order, the times, the past?
+
+A trained network is asked the same questions about poorer histories, without learning anew:
+`last_30_days` and the like show only the latest events, `shuffled` deals what happened out anew
+among the moments at which something did, `evenly_spaced` keeps the order and takes the times away.
+A model that answers as well without a part does not use it. The converse is weaker: a model may
+also stumble because it never met such histories.
+
+`train` writes the scores beside the predictions, `evaluate` measures them. Test labels are not
+needed for the former, so nothing is chosen by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.errors import DataError
+from seqjourney.evaluation.bootstrap import Resampling, difference, estimate, replicate_weights
+from seqjourney.evaluation.ranking import accumulate, average_precision, rank, tiebreak
+from seqjourney.files import read_parquet, replacing_file
+from seqjourney.sequences.task_data import Predictor, TaskData
+
+FILE = "ablations.parquet"
+MOST_SNAPSHOTS = 10_000
+_KEY = ["customer_id", "cutoff"]
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The known tokens of some snapshots, each with tokens of its own.
+
+    `owner` (N,) says which snapshot a token belongs to, `cutoff_us` (S,) when that one is asked.
+    """
+
+    times: np.ndarray  # (N, 2) int64 microseconds: timestamp, known_at
+    categorical: np.ndarray  # (N, F) int32
+    numeric: np.ndarray  # (N, K) float32
+    owner: np.ndarray  # (N,) int64, ascending
+    cutoff_us: np.ndarray  # (S,) int64
+
+    def keep(self, kept: np.ndarray) -> Histories:
+        """Leave out tokens: (N,) bool."""
+        return replace(
+            self,
+            times=self.times[kept],
+            categorical=self.categorical[kept],
+            numeric=self.numeric[kept],
+            owner=self.owner[kept],
+        )
+
+
+def recent(days: int, histories: Histories, _rng: np.random.Generator) -> Histories:
+    """Leave out what happened longer before the cutoff."""
+    age = histories.cutoff_us[histories.owner] - histories.times[:, 0]
+    return histories.keep(age <= days * _DAY_US)
+
+
+def shuffled(histories: Histories, rng: np.random.Generator) -> Histories:
+    """Deal out what happened anew among a history's moments."""
+    dealt = np.lexsort((rng.random(len(histories.owner)), histories.owner))
+    return replace(
+        histories, categorical=histories.categorical[dealt], numeric=histories.numeric[dealt]
+    )
+
+
+def evenly_spaced(histories: Histories, _rng: np.random.Generator) -> Histories:
+    """Keep the order; spread the events evenly from the first one to the cutoff."""
+    owner = histories.owner
+    counts = np.bincount(owner, minlength=len(histories.cutoff_us))
+    first = np.cumsum(counts) - counts  # (S,) position of the first token
+    place = np.arange(len(owner)) - first[owner]
+    start = histories.times[first[owner], 0]
+    step = (histories.cutoff_us[owner] - start) // counts[owner]
+    moment = start + place * step
+    return replace(histories, times=np.stack([moment, moment], axis=1))
+
+
+VARIANTS: dict[str, Callable[[Histories, np.random.Generator], Histories]] = {
+    "last_30_days": partial(recent, 30),
+    "last_90_days": partial(recent, 90),
+    "last_365_days": partial(recent, 365),
+    "shuffled": shuffled,
+    "evenly_spaced": evenly_spaced,
+}
+# In the report's words.
+MEANINGS = {
+    "last_30_days": "only the last 30 days",
+    "last_90_days": "only the last 90 days",
+    "last_365_days": "only the last 365 days",
+    "shuffled": "what happened, in random order",
+    "evenly_spaced": "the order, without the times",
+}
+
+
+def score_ablations(predictor: Predictor, data: TaskData, seed: int) -> pd.DataFrame:
+    """Score test snapshots with each poorer history; at most `MOST_SNAPSHOTS`, evenly chosen.
+
+    Args:
+        predictor: a trained network; it reads the store alone.
+        data: the task.
+        seed: of the shuffling.
+
+    Returns:
+        `customer_id`, `cutoff` and one float64 column per variant that changes any history.
+    """
+    rows = data.of("test").snapshots
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_SNAPSHOTS)).astype(int))
+    rows = rows.iloc[chosen].reset_index(drop=True)
+    whole = _histories(data, rows)
+    scores = rows[_KEY].copy()
+    for name, change in VARIANTS.items():
+        poorer = change(whole, np.random.default_rng(seed))
+        if len(poorer.owner) == len(whole.owner) and name.startswith("last"):
+            continue  # nobody's history is as long
+        scores[name] = predictor.score(_as_data(data, rows, poorer))
+    return scores
+
+
+def _histories(data: TaskData, rows: pd.DataFrame) -> Histories:
+    """Copy what each snapshot knows."""
+    store = data.store
+    known = rows["end"].to_numpy(np.int64)
+    owner = np.repeat(np.arange(len(rows)), known)
+    first = store.offsets[rows["customer_index"].to_numpy(np.int64)]
+    tokens = first[owner] + np.arange(len(owner)) - (np.cumsum(known) - known)[owner]
+    return Histories(
+        times=np.array(store.times[tokens]),
+        categorical=np.array(store.categorical[tokens]),
+        numeric=np.array(store.numeric[tokens]),
+        owner=owner,
+        cutoff_us=rows["cutoff"].dt.tz_convert(None).to_numpy("datetime64[us]").astype(np.int64),
+    )
+
+
+def _as_data(data: TaskData, rows: pd.DataFrame, histories: Histories) -> TaskData:
+    """Return the snapshots as customers of a store of their own."""
+    counts = np.bincount(histories.owner, minlength=len(rows))
+    store = replace(
+        data.store,
+        customer_ids=rows["customer_id"].to_numpy(object),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        categorical=histories.categorical,
+        numeric=histories.numeric,
+        times=histories.times,
+    )
+    asked = rows.assign(customer_index=np.arange(len(rows)), end=counts)
+    return replace(data, store=store, events=None, snapshots=asked)
+
+
+def write_ablations(scores: pd.DataFrame, folder: Path) -> None:
+    """Write `ablations.parquet` into a run directory."""
+    with replacing_file(folder / FILE) as partial_file:
+        scores.to_parquet(partial_file, index=False)
+
+
+def ablation_results(
+    path: Path, predictions: pd.DataFrame, *, replicates: int, seed: int
+) -> dict[str, Any]:
+    """Measure a run's ablations; empty where it has none.
+
+    Args:
+        path: run directory, or a predictions file in it.
+        predictions: of the same run, as `read_predictions` gives them.
+        replicates: bootstrap resamples of customers.
+        seed: of the resampling.
+
+    Returns:
+        `snapshots`, and `variants`: name -> `average_precision` and its paired `difference` to
+        the whole history's on the same snapshots, each with value, low and high.
+
+    Raises:
+        DataError: the file does not belong to these predictions.
+    """
+    file = (path if path.is_dir() else path.parent) / FILE
+    if not file.is_file():
+        return {}
+    scores = read_parquet(file)
+    test = predictions[predictions["split"] == "test"]
+    joined = scores.merge(test, on=_KEY, how="inner", validate="one_to_one")
+    if len(joined) != len(scores):
+        raise DataError(
+            f"{file}: {len(scores) - len(joined):,} of its snapshots are not in the run's "
+            "predictions. Train the run again, or delete the file; it is optional."
+        )
+    if joined["label"].nunique() < 2:
+        return {}
+    label = joined["label"].to_numpy(np.float64)
+    weight = joined["weight"].to_numpy(np.float64)
+    cutoff_us = joined["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
+    ties = tiebreak(joined["customer_id"].to_numpy(object), cutoff_us)
+    variants = [name for name in VARIANTS if name in scores.columns]
+    rankings = {name: rank(label, joined[name].to_numpy(), ties) for name in ("score", *variants)}
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {n: average_precision(accumulate(r, weights)) for n, r in rankings.items()}
+
+    point = measure(weight[None])
+    draws = Resampling(pd.factorize(joined["customer_id"])[0], weight, replicates, seed)
+    chunks = [measure(weights) for weights in replicate_weights(draws)]
+    found = {
+        name: estimate(float(value[0]), np.concatenate([chunk[name] for chunk in chunks]))
+        for name, value in point.items()
+    }
+    return {
+        "snapshots": len(joined),
+        "variants": {
+            name: {
+                "average_precision": _numbers(found[name]),
+                "difference": _numbers(difference(found[name], found["score"])),
+            }
+            for name in variants
+        },
+    }
+
+
+def _numbers(entry: Any) -> Mapping[str, float | None]:
+    values = {"value": entry.value, "low": entry.low, "high": entry.high}
+    return {name: float(v) if np.isfinite(v) else None for name, v in values.items()}
