@@ -7,6 +7,9 @@ calibration and writing.
 `restart_repeats`: shards that were finished when a scoring process was killed (SIGKILL) and that
 the next one made again nonetheless. It should be 0.
 
+`speedup_over_ptls`: customers per second of that function by those of pytorch-lifestream 0.6.0's
+`InferenceModule`, both with a GRU, on the log of the benchmark `throughput` and as there.
+
 The rows are the latency of each back end on batches of 1, 32 and 256 customers with histories as
 the shop has them: the network alone, batch in, scores out, in turn within one process.
 """
@@ -33,6 +36,7 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
     scratch,
     write_results,
 )
+from throughput_stages import FULL, QUICK, Stages  # type: ignore[import-not-found]
 
 from seqjourney.config import Config, DataConfig, parse
 from seqjourney.errors import ConfigError
@@ -46,8 +50,10 @@ from seqjourney.serving.tokens import moment_us, snapshots_of
 NOTE = """`customers_per_second`: customers of the simulated shop scored in bulk with a GRU of the
 default settings, from opening the run to the last shard on disk; median, lowest and highest of
 {rounds} rounds. `restart_repeats`: finished shards that were made again after a scoring process had
-been killed. Rows: milliseconds from a batch to its scores, the network alone, all back ends in turn
-on the same batches; `ratio` is the median of a back end's calls by that of the eager network's."""
+been killed. `speedup_over_ptls`: customers per second, ours by those of pytorch-lifestream 0.6.0
+with a GRU of the same size on records in memory, as in the benchmark `throughput`. Rows:
+milliseconds from a batch to its scores, the network alone, all back ends in turn on the same
+batches; `ratio` is the median of a back end's calls by that of the eager network's."""
 BATCHES = (1, 32, 256)
 RESTARTED = """
 import sys
@@ -72,11 +78,13 @@ def main() -> None:
         repeats = _repeats(runs["gru"], folder / "killed", max(1, customers // 20))
         for kind, run in runs.items():
             rows += _latencies(kind, run, folder, calls)
+        over_ptls = _over_ptls(folder / "ptls", chosen)
     figures = {
         "customers_per_second": Figure(
             median(speeds), min(speeds), max(speeds), "customers per second"
         ),
         "restart_repeats": Figure(repeats, repeats, repeats, "shards"),
+        **over_ptls,
     }
     write_results("scoring", chosen, figures, rows, NOTE.format(rounds=rounds))
 
@@ -108,6 +116,19 @@ def _customers_per_second(run: Path, folder: Path, chosen: Options) -> float:
         start = time.perf_counter()
         scored = score(run, output=Path(output) / "scores", threads=chosen.threads, progress=False)
         return float(scored.customers / (time.perf_counter() - start))
+
+
+def _over_ptls(folder: Path, chosen: Options) -> dict[str, Figure]:
+    """Compare with pytorch-lifestream; a quick run only where it is installed already."""
+    folder.mkdir()
+    plan = QUICK if chosen.quick else FULL
+    stages = Stages(plan, folder, chosen.threads, install=not chosen.quick)
+    try:
+        stages.score()
+    finally:
+        stages.close()
+    figure = stages.figures.get("scoring_speedup_over_ptls")
+    return {} if figure is None else {"speedup_over_ptls": figure}
 
 
 def _repeats(run: Path, output: Path, customers_per_shard: int) -> int:

@@ -115,6 +115,12 @@ class Stages:
         self.figures["cost_exponent_prepare"] = exponent(self.growth["prepare"])
         self.figures["cost_exponent_training"] = exponent(self.growth["epoch, gru"])
 
+    def score(self) -> None:
+        """Measure scoring in bulk alone, on the log where sides are compared."""
+        base = write_base(self._plan.customers, self._folder / "base")
+        runs = self._make_runs(base)
+        self._score(1, self._prepare(base, 1), runs)
+
     def _make_runs(self, base: Path) -> dict[str, str]:
         log = self._folder / "few.parquet"
         write_log(base, min(0.99, RUN_CUSTOMERS / self._plan.customers), log, self._threads)

@@ -82,7 +82,8 @@ def test_a_run_folder_holds_all_that_is_promised(config_of: ConfigOf, shop: Path
     run = train(config_of())
     names = {path.name for path in run.folder.iterdir()}
     promised = {"run.json", "task.json", "tokenizer.json", "predictions.parquet"}
-    promised |= {"trained_on.parquet", "validation.json", "ablations.parquet", "model.pt", "logs"}
+    promised |= {"trained_on.parquet", "validation.json", "model.pt", "logs"}
+    promised |= {"ablations.parquet", "explanations.parquet"}
     assert names == promised
     assert (run.folder / "logs/metrics.csv").exists()
     about = json.loads((run.folder / "run.json").read_text())

@@ -8,6 +8,7 @@ import warnings
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
@@ -28,6 +29,18 @@ TASK = {
 }
 
 
+HAPPENINGS = pd.DataFrame(
+    {
+        "event": ["page_viewed", "<b>left</b>"],
+        "events": [3, 1],
+        "days_before": [1.5, 40.2],
+        "place": [7, 7],
+        "probability": [0.5, 0.5],
+        "probability_without": [0.45, 0.8],
+    }
+)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, synthetic):
     from seqjourney.evaluation.ablation import write_ablations
@@ -43,8 +56,24 @@ def written(tmp_path_factory, synthetic):
         if number < 2:  # as networks do
             poorer = test[["customer_id", "cutoff"]].assign(shuffled=-test["score"])
             write_ablations(poorer, runs[-1])
+            happenings = test[["customer_id", "cutoff"]].head(1).merge(HAPPENINGS, "cross")
+            happenings.to_parquet(runs[-1] / "explanations.parquet")
     (runs[0] / "task.json").write_text(json.dumps(TASK))
     return runs, evaluate(runs, folder / "out", title="A & B <c>", replicates=60)
+
+
+def test_examples_stand_strongest_first_and_name_nobody(written):
+    runs, result = written
+    (example,) = result.metrics["tasks"]["churn"]["examples"]["gru"]
+    assert example["place"] == 7
+    assert [it["event"] for it in example["happenings"]] == ["<b>left</b>", "page_viewed"]
+    text = result.html.read_text(encoding="utf-8")
+    assert "&lt;b&gt;left&lt;/b&gt;" in text
+    assert "page viewed × 3" in text and "36 hours before" in text and "40 days before" in text
+    assert "+5.0" in text and "−30.0" in text
+    who = pd.read_parquet(runs[0] / "explanations.parquet")["customer_id"].iloc[0]
+    for page in (result.html, result.markdown, result.json):
+        assert who not in page.read_text(encoding="utf-8")
 
 
 def test_the_report_says_what_a_poorer_history_costs(written):

@@ -48,6 +48,32 @@ def test_an_exported_file_scores_a_frame_as_the_run_does(
     )
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_an_explanation_is_what_the_score_would_be_without(
+    kind: str, run_of: RunOf, frame: pd.DataFrame
+):
+    scorer = seqjourney.load(run_of(kind))
+    few = frame[frame["customer_id"].isin(frame["customer_id"].unique()[:3])]
+    found = scorer.explain(few, "2023-10-01")
+    scores = scorer.score(few, "2023-10-01").set_index("customer_id")
+    whole = found.groupby("customer_id")[["score", "probability"]].first()
+    np.testing.assert_allclose(whole, scores.loc[whole.index, whole.columns], atol=1e-5)
+    # By hand: the frame without the latest happening of the first customer.
+    last = found[found["customer_id"] == found["customer_id"].iloc[0]].iloc[-1]
+    mine = few[few["customer_id"] == last["customer_id"]]
+    at = pd.Timestamp("2023-10-01", tz="UTC") - pd.Timedelta(days=last["days_before"])
+    gone = (mine["event"] == last["event"]) & ((mine["timestamp"] - at).abs() < pd.Timedelta("1s"))
+    assert gone.sum() == last["events"]
+    without = scorer.score(mine[~gone], "2023-10-01")
+    np.testing.assert_allclose(without["score"], last["score_without"], atol=1e-5)
+    np.testing.assert_allclose(without["probability"], last["probability_without"], atol=1e-5)
+
+
+def test_only_networks_explain(run_of: RunOf, frame: pd.DataFrame):
+    with pytest.raises(DataError, match="explain is for networks, and this is a recency model"):
+        seqjourney.load(run_of("recency")).explain(frame)
+
+
 def test_only_networks_export(run_of: RunOf):
     with pytest.raises(ConfigError, match="only networks"):
         export(run_of("recency"))

@@ -26,6 +26,7 @@ from seqjourney.serving.service.queue import Job, Queue
 from seqjourney.serving.service.requests import Refused, read_body
 from seqjourney.serving.service.settings import Limits, ServeConfig
 from seqjourney.serving.service.states import InMemory
+from seqjourney.serving.stream_state import REMEMBERED_IDS
 
 RunOf = Callable[[str], Path]
 
@@ -197,10 +198,11 @@ def test_a_body_that_does_not_arrive_is_not_waited_for():
 def test_more_events_of_a_customer_than_can_be_known_again_are_refused(
     client: Any, frame: pd.DataFrame
 ):
-    assert post(client, history_of(frame, "many", 64)).status_code == 200
-    answer = post(client, history_of(frame, "more", 65))
+    assert post(client, history_of(frame, "many", REMEMBERED_IDS)).status_code == 200
+    answer = post(client, history_of(frame, "more", REMEMBERED_IDS + 1))
     assert answer.status_code == 422
-    assert "customer 'more' has 65 events in one request; send 64" in answer.json()["error"]
+    told = f"customer 'more' has {REMEMBERED_IDS + 1} events in one request; send {REMEMBERED_IDS}"
+    assert told in answer.json()["error"]
 
 
 def test_a_request_sent_again_counts_once(client: Any, frame: pd.DataFrame):
@@ -238,11 +240,12 @@ def test_a_batch_holds_no_more_of_a_customer_than_can_be_known_again(
         states, "update_many", lambda events: sizes.append(len(events)) or update_many(events)
     )
     queue = Queue(states, 10, Metrics())
-    answers = [queue.submit(Job(pairs(history_of(frame, "one", 30)))) for _ in range(5)]
+    length = REMEMBERED_IDS // 2 - 2
+    answers = [queue.submit(Job(pairs(history_of(frame, "one", length)))) for _ in range(5)]
     queue.start()
     queue.stop()
-    assert all(len(answer.result()) == 30 for answer in answers)
-    assert sizes == [60, 60, 30]
+    assert all(len(answer.result()) == length for answer in answers)
+    assert sizes == [2 * length, 2 * length, length]
 
 
 def test_what_comes_after_an_erasure_is_not_erased(run: Path, frame: pd.DataFrame):

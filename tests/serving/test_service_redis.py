@@ -28,6 +28,7 @@ import seqjourney
 from seqjourney.serving.service.app import from_environment
 from seqjourney.serving.service.settings import WORKER_VARIABLE, ServeConfig
 from seqjourney.serving.service.states import InRedis, Unreachable
+from seqjourney.serving.stream_state import REMEMBERED_IDS
 
 ROOT = Path(__file__).parents[2]
 TOKEN = {"Authorization": "Bearer s3cret"}
@@ -134,7 +135,7 @@ def test_an_update_whose_answer_got_lost_counts_once(
     server: Server, run: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ):
     states = InRedis(ServeConfig(run=run, states=server.url))
-    events = pairs(history_of(frame, "someone", 64))
+    events = pairs(history_of(frame, "someone", REMEMBERED_IDS))
     execute = redis.client.Pipeline.execute
 
     def lost(pipe: Any, *words: Any, **more: Any) -> Any:
@@ -145,9 +146,9 @@ def test_an_update_whose_answer_got_lost_counts_once(
         patched.setattr(redis.client.Pipeline, "execute", lost)
         with pytest.raises(Unreachable, match="the answer got lost"):
             states.update_many(events)
-    assert tokens_of(states, "someone") == 64
+    assert tokens_of(states, "someone") == REMEMBERED_IDS
     states.update_many(events)
-    assert tokens_of(states, "someone") == 64
+    assert tokens_of(states, "someone") == REMEMBERED_IDS
 
 
 def test_an_update_that_began_before_an_erasure_does_not_bring_the_customer_back(

@@ -24,6 +24,7 @@ from seqjourney.models.network import NetworkPredictor
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 from seqjourney.serving.stream_gru import GRUSteps
+from seqjourney.serving.stream_state import REMEMBERED_IDS
 from seqjourney.serving.stream_transformer import TransformerSteps
 from seqjourney.serving.tokens import task_data_of_frame
 
@@ -254,7 +255,7 @@ def test_a_state_of_a_gru_is_small_and_one_of_a_transformer_bounded(
         stream = seqjourney.Stream(loud(name))
         stream.update_many(events_of(history))
         sizes[name] = len(stream.dump("long")), len(stream.dump("short"))
-    header, ids, times = 68, 64 * 8, 32 * 8
+    header, ids, times = 68, REMEMBERED_IDS * 8, 32 * 8
     assert sizes["gru"][0] <= header + ids + times + 2 * 2 * 16 * 4  # windows, members, width
     assert sizes["transformer"][0] <= header + ids + times + (32 + 16) * 2 * 2 * 16 * 4
     assert sizes["gru"][1] < 400

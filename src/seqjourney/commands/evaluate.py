@@ -1,7 +1,7 @@
 """Evaluate: several runs on the same snapshots, side by side, as one report.
 
-Reads each run's `predictions.parquet` (and `task.json` and `ablations.parquet` where there is one);
-writes `metrics.json`,
+Reads each run's `predictions.parquet` (and, where they are, `task.json`, `ablations.parquet` and
+`explanations.parquet`); writes `metrics.json`,
 `certificates.json`, `report.md` and `report.html` into the report folder. Heavy imports happen
 inside the functions.
 """
@@ -59,6 +59,7 @@ def evaluate(
     from seqjourney.evaluation.bootstrap import LEVEL
     from seqjourney.evaluation.gate_results import gate_results
     from seqjourney.evaluation.leakage import check_predictions
+    from seqjourney.evaluation.occlusion import example_results
     from seqjourney.evaluation.predictions import join_runs, read_predictions
     from seqjourney.evaluation.report import write_report
     from seqjourney.evaluation.results import task_results
@@ -121,7 +122,12 @@ def evaluate(
                             *_origin(name, run, known), replicates=replicates, seed=seed
                         )
                     )
-                }
+                },
+                "examples": {
+                    name: examples
+                    for name, run in task.runs.items()
+                    if (examples := example_results(_origin(name, run, known)[0]))
+                },
             }
             for task in tasks
         },

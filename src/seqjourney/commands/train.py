@@ -153,6 +153,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
     from seqjourney.evaluation.ablation import score_ablations, write_ablations
     from seqjourney.evaluation.calibration import PlattCalibrator
     from seqjourney.evaluation.leakage import check_future_blind, check_task_data
+    from seqjourney.evaluation.occlusion import write_examples
     from seqjourney.evaluation.predictions import write_predictions
 
     check_task_data(data)
@@ -178,6 +179,8 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
     write_predictions(predictions, partial / "predictions.parquet")
     if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
         write_ablations(score_ablations(predictor, data, config.seed), partial)
+        test = scored.assign(score=scores)[~validation]
+        write_examples(predictor.score, data, test, calibrator, partial)
     metrics = {
         "average_precision": float(average_precision_score(label[validation], scores[validation])),
         "roc_auc": float(roc_auc_score(label[validation], scores[validation])),

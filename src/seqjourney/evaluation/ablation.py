@@ -13,7 +13,7 @@ needed for the former, so nothing is chosen by them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pandas as pd
 
 from seqjourney.errors import DataError
 from seqjourney.evaluation.bootstrap import Resampling, difference, estimate, replicate_weights
+from seqjourney.evaluation.histories import Histories, as_data, histories_of
 from seqjourney.evaluation.ranking import accumulate, average_precision, rank, tiebreak
 from seqjourney.files import read_parquet, replacing_file
 from seqjourney.sequences.task_data import Predictor, TaskData
@@ -31,30 +32,6 @@ FILE = "ablations.parquet"
 MOST_SNAPSHOTS = 10_000
 _KEY = ["customer_id", "cutoff"]
 _DAY_US = 86_400_000_000
-
-
-@dataclass(frozen=True)
-class Histories:
-    """The known tokens of some snapshots, each with tokens of its own.
-
-    `owner` (N,) says which snapshot a token belongs to, `cutoff_us` (S,) when that one is asked.
-    """
-
-    times: np.ndarray  # (N, 2) int64 microseconds: timestamp, known_at
-    categorical: np.ndarray  # (N, F) int32
-    numeric: np.ndarray  # (N, K) float32
-    owner: np.ndarray  # (N,) int64, ascending
-    cutoff_us: np.ndarray  # (S,) int64
-
-    def keep(self, kept: np.ndarray) -> Histories:
-        """Leave out tokens: (N,) bool."""
-        return replace(
-            self,
-            times=self.times[kept],
-            categorical=self.categorical[kept],
-            numeric=self.numeric[kept],
-            owner=self.owner[kept],
-        )
 
 
 def recent(days: int, histories: Histories, _rng: np.random.Generator) -> Histories:
@@ -114,45 +91,14 @@ def score_ablations(predictor: Predictor, data: TaskData, seed: int) -> pd.DataF
     rows = data.of("test").snapshots
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_SNAPSHOTS)).astype(int))
     rows = rows.iloc[chosen].reset_index(drop=True)
-    whole = _histories(data, rows)
+    whole = histories_of(data, rows)
     scores = rows[_KEY].copy()
     for name, change in VARIANTS.items():
         poorer = change(whole, np.random.default_rng(seed))
         if len(poorer.owner) == len(whole.owner) and name.startswith("last"):
             continue  # nobody's history is as long
-        scores[name] = predictor.score(_as_data(data, rows, poorer))
+        scores[name] = predictor.score(as_data(data, rows, poorer))
     return scores
-
-
-def _histories(data: TaskData, rows: pd.DataFrame) -> Histories:
-    """Copy what each snapshot knows."""
-    store = data.store
-    known = rows["end"].to_numpy(np.int64)
-    owner = np.repeat(np.arange(len(rows)), known)
-    first = store.offsets[rows["customer_index"].to_numpy(np.int64)]
-    tokens = first[owner] + np.arange(len(owner)) - (np.cumsum(known) - known)[owner]
-    return Histories(
-        times=np.array(store.times[tokens]),
-        categorical=np.array(store.categorical[tokens]),
-        numeric=np.array(store.numeric[tokens]),
-        owner=owner,
-        cutoff_us=rows["cutoff"].dt.tz_convert(None).to_numpy("datetime64[us]").astype(np.int64),
-    )
-
-
-def _as_data(data: TaskData, rows: pd.DataFrame, histories: Histories) -> TaskData:
-    """Return the snapshots as customers of a store of their own."""
-    counts = np.bincount(histories.owner, minlength=len(rows))
-    store = replace(
-        data.store,
-        customer_ids=rows["customer_id"].to_numpy(object),
-        offsets=np.concatenate([[0], np.cumsum(counts)]),
-        categorical=histories.categorical,
-        numeric=histories.numeric,
-        times=histories.times,
-    )
-    asked = rows.assign(customer_index=np.arange(len(rows)), end=counts)
-    return replace(data, store=store, events=None, snapshots=asked)
 
 
 def write_ablations(scores: pd.DataFrame, folder: Path) -> None:

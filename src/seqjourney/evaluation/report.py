@@ -92,6 +92,7 @@ def build(
                 "pairs": _pairs(results),
                 "all_pairs": len(results["models"]) <= ALL_PAIRS_MODELS,
                 "ablations": _ablations(results),
+                "explained": next((m for m in results["models"] if m in results["examples"]), None),
                 "reasons": sorted({r for part in results["excluded"].values() for r in part}),
                 "pictures": _pictures(by_name[name].split("test"), results, f"t{position}"),
                 "styles": {
@@ -167,6 +168,8 @@ def _render(template: str, page: Mapping[str, Any]) -> str:
         day=day,
         words=words,
         percent=percent,
+        points=points,
+        before=before,
     )
 
 
@@ -191,6 +194,18 @@ def _bare(value: float, kind: str) -> str:
 def signed(value: float | None) -> str:
     """Print a difference with its sign."""
     return "–" if value is None else decimal(value, sign="+")
+
+
+def points(share: float) -> str:
+    """Print a difference of two shares in percentage points."""
+    return decimal(100 * share, 1, "+")
+
+
+def before(days: float) -> str:
+    """Say how long before the cutoff something was."""
+    whole = round(days) if days >= 2 else round(24 * days)
+    unit = "day" if days >= 2 else "hour"
+    return f"{whole:,} {unit}{'s' if whole != 1 else ''} before"
 
 
 def day(iso: str) -> str:

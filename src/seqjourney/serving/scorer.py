@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,6 +110,41 @@ class Scorer:
                 eligible = self.eligible(data.events, result["cutoff"].iloc[0].to_pydatetime())
                 result["flagged"] = may_be_acted_on(held, result, eligible)
             return result
+
+    def explain(self, events: pd.DataFrame, cutoff: datetime | str | None = None) -> pd.DataFrame:
+        """Say what moved the score of each customer of a small frame; networks only.
+
+        Args:
+            events: as for `score`; hundreds of customers take minutes.
+            cutoff: as for `score`.
+
+        Returns:
+            One row per customer and happening, see `evaluation.occlusion.explain`, with
+            `probability` and `probability_without` it. Who may not be scored is left out.
+
+        Raises:
+            DataError: as `score`; or the model is no network.
+        """
+        from seqjourney.evaluation.occlusion import explain
+        from seqjourney.serving.tokens import task_data_of_frame
+
+        if self.kind not in ("gru", "transformer"):
+            raise DataError(
+                f"explain is for networks, and this is a {self.kind} model; load a run of "
+                "model=gru or model=transformer."
+            )
+        moment = _moment(cutoff) if cutoff is not None else None
+        also = self.consent_column(events.columns)
+        with task_data_of_frame(
+            events, self.task, self.tokenizer, self.reading, moment, also
+        ) as data:
+            asked = data.snapshots
+            if also:
+                asked = asked[self.withheld(data).isna()].reset_index(drop=True)
+            found = explain(self.model.score, replace(data, snapshots=asked))
+        scores = found[["score", "score_without"]].to_numpy(np.float64)
+        found[["probability", "probability_without"]] = self.calibrator(scores)
+        return found
 
     def certificate(self, path: str | Path) -> Certificate:
         """Find this model's certificate of the precision gate; see `flagging.read_certificate`."""

@@ -116,7 +116,7 @@ class Stream:
         before the customer's last one, counts as known a microsecond after that: it arrives now,
         and no earlier score knew of it. `Scored.cutoff` says the moment. A time up to five minutes
         ahead of this machine's clock counts as now; one further ahead cannot be used yet. An event
-        whose `event_id` is among the customer's last 64 changes nothing.
+        whose `event_id` is among the customer's last 256 changes nothing.
 
         Raises:
             DataError: the event cannot be used; nothing has changed.

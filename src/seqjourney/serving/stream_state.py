@@ -21,7 +21,7 @@ import numpy as np
 from seqjourney.errors import DataError
 from seqjourney.sequences.batching import window_start
 
-REMEMBERED_IDS = 64
+REMEMBERED_IDS = 256
 """An event whose id is among a customer's last so many is the same event again."""
 NEVER = -1
 _MAGIC = b"SJS1"
