@@ -237,7 +237,7 @@ def read_calibrator(values: dict[str, Any], where: str | Path) -> Calibrator:
     if kind not in CALIBRATORS:
         raise DataError(
             f"{where}: its calibrator is of kind {kind!r}; this version knows "
-            f"{', '.join(CALIBRATORS)}. Use the version of seqjourney that wrote it, or train again."
+            f"{', '.join(CALIBRATORS)}. Use the version that wrote it, or train again."
         )
     return CALIBRATORS[kind].from_dict(values)
 
