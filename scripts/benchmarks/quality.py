@@ -44,7 +44,7 @@ class Task:
 
 # By size, small first: what an interrupted benchmark has measured is then most of it. A task that
 # asks for an amount (`kind: sum`) needs measures of its own, and would have a list of its own.
-TASKS = (
+TASKS: tuple[Task, ...] = (
     Task("grocery_elog_churn", "grocery_elog", comes_again=True),
     Task("simple_shop_conversion", "simple_shop"),
     Task("app_onboarding_conversion", "app_onboarding"),
@@ -55,7 +55,7 @@ TASKS = (
     Task("online_retail_conversion", "online_retail", comes_again=True),
     Task("stackoverflow_badges_famous", "stackoverflow_badges"),
 )
-QUICK = (Task("demo", "demo"),)
+QUICK: tuple[Task, ...] = (Task("demo", "demo"),)
 NETWORKS = ("gru", "transformer")
 RETURNING = ("bgnbd", "paretonbd")
 REPLICATES = 1000
