@@ -48,7 +48,7 @@ TASKS: tuple[Task, ...] = (
     Task("grocery_elog_churn", "grocery_elog", comes_again=True),
     Task("simple_shop_conversion", "simple_shop"),
     Task("app_onboarding_conversion", "app_onboarding"),
-    Task("traffic_fines_payment", "traffic_fines"),
+    Task("traffic_fines_sample_payment", "traffic_fines_sample"),
     Task("support_tickets_resolution", "support_tickets"),
     Task("multitouch_attribution_conversion", "multitouch_attribution"),
     Task("online_retail_churn", "online_retail", comes_again=True),
