@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality_runs import MODELS, Asked, Runs  # type: ignore[import-not-found]
+from quality_runs import MODELS, NETWORKS, Asked, Runs  # type: ignore[import-not-found]
 from record import (  # type: ignore[import-not-found]  # its folder is sys.path[0]
     Figure,
     Options,
@@ -56,7 +56,6 @@ TASKS: tuple[Task, ...] = (
     Task("stackoverflow_badges_famous", "stackoverflow_badges"),
 )
 QUICK: tuple[Task, ...] = (Task("demo", "demo"),)
-NETWORKS = ("gru", "transformer")
 RETURNING = ("bgnbd", "paretonbd")
 REPLICATES = 1000
 ENOUGH_SNAPSHOTS = 2000

@@ -6,7 +6,7 @@ import io
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,14 @@ MODELS = (
     "gru",
     "transformer",
 )
-# What decides how a run comes out; `prepare` has its own fingerprint, that of the log.
+NETWORKS = ("gru", "transformer")
+# What decides how a run comes out, beside the models; `prepare` has its own, that of the log.
 _CODE = (
-    "sequences",
-    "models",
-    "baselines",
+    "sequences/cutting.py",
+    "sequences/snapshots.py",
+    "sequences/store.py",
+    "sequences/task_data.py",
+    "sequences/tokenizer.py",
     "commands/train.py",
     "evaluation/calibration.py",
     "evaluation/calibrator_choice.py",
@@ -67,9 +70,14 @@ class Runs:
         name = content["data"]["name"]
         kept = {key: value for key, value in content.items() if key not in _ASIDE}
         kept["data"] = {k: v for k, v in content["data"].items() if k not in ("path", "threads")}
-        kept["trainer"] = {k: v for k, v in content["trainer"].items() if k != "threads"}
+        if asked.model in NETWORKS:
+            kept["trainer"] = {k: v for k, v in content["trainer"].items() if k != "threads"}
+            code = digest_of_code(*_CODE, "models", "sequences")
+        else:
+            del kept["trainer"]
+            code = digest_of_code(*_CODE, "baselines")
         log = read_manifest(processed / name)["fingerprint"]
-        mark = digest([kept, log, self._code])
+        mark = digest([kept, log, code])
         run = self._folder / "runs" / asked.experiment / f"{asked.model}-s{asked.seed}-{mark}"
         if (run / "run.json").is_file():
             return run
@@ -120,7 +128,9 @@ class Runs:
             self._prepared[name] = None
             return None
         settings = {k: v for k, v in content["data"].items() if k not in ("path", "threads")}
-        mark = digest([settings, [sha256_of(file) for file in files], self._code_of_events])
+        mark = digest(
+            [settings, [sha256_of(file) for file in files], digest_of_code("events", "sequences")]
+        )
         processed = self._folder / "prepared" / mark
         if not (processed / name).exists():
             with redirect_stdout(io.StringIO()):
@@ -128,16 +138,10 @@ class Runs:
         self._prepared[name] = processed
         return processed
 
-    @cached_property
-    def _code(self) -> str:
-        return _digest_of_code(_CODE)
 
-    @cached_property
-    def _code_of_events(self) -> str:
-        return _digest_of_code(("events", "sequences"))
-
-
-def _digest_of_code(parts: tuple[str, ...]) -> str:
+@cache
+def digest_of_code(*parts: str) -> str:
+    """Identify the content of modules and folders of the package."""
     import seqjourney
     from seqjourney.events.ledger import sha256_of
     from seqjourney.events.log import digest
