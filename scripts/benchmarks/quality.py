@@ -70,7 +70,13 @@ chosen on the same validation have them here too.
 `pooled_ap_difference` is the mean of these differences over tasks; tasks are resampled each on its
 own customers and are not a sample of tasks. `significantly_better` and `_worse` count tasks
 whose interval lies wholly above or below zero. `worst_ece`: of the networks so chosen, over tasks
-with at least {enough:,} test snapshots. {absent}"""
+with at least {enough:,} test snapshots.
+
+No task, because time cannot split it: Ta-Feng baskets, session and recommendation benchmarks (an
+order, no times), Wikipedia and Yelp sequences (times relative to each user), Hillstrom and Cookie
+Cats (a row per person). Nor, because nobody can be followed: Google Store sessions (rounded ids),
+Open Bandit. Nor Volvo's incidents: they are those that were closed in May 2012, so that the time to
+the end of the log is the answer. {absent}"""
 
 
 @dataclass(frozen=True)
