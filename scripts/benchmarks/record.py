@@ -15,7 +15,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,10 +47,16 @@ class Options:
     output: Path
     threads: int
     started: float
+    more: argparse.Namespace
+    """All that was given, with what a benchmark added."""
 
 
-def options(about: str, argv: Sequence[str] | None = None) -> Options:
-    """Read the command line."""
+def options(
+    about: str,
+    argv: Sequence[str] | None = None,
+    add: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> Options:
+    """Read the command line; `add` adds options of one benchmark."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
         "--quick",
@@ -65,13 +71,15 @@ def options(about: str, argv: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, help="threads of both sides"
     )
+    if add is not None:
+        add(parser)
     given = parser.parse_args(argv)
     output = given.output
     if given.quick and output is not None and output.resolve() == RESULTS:
         parser.error("--quick never writes to the committed results; choose another --output")
     if output is None:
         output = Path(tempfile.mkdtemp(prefix="benchmark-")) if given.quick else RESULTS
-    return Options(given.quick, output, given.threads, time.perf_counter())
+    return Options(given.quick, output, given.threads, time.perf_counter(), given)
 
 
 @contextmanager

@@ -41,6 +41,13 @@ FIGURES = {
         "nominal_failure_rate",
         "simulated_failure_rate",
     },
+    "quality": {
+        "pooled_ap_difference",
+        "data_sets",
+        "significantly_better",
+        "significantly_worse",
+        "worst_ece",
+    },
     "scoring": {"customers_per_second", "restart_repeats"},
     "training": {
         "gemm_share_gru",
@@ -64,6 +71,10 @@ MAY_BE_ZERO = {
     "certificates_issued",
     "certificates_violated",
     "simulated_failure_rate",
+    "pooled_ap_difference",
+    "significantly_better",
+    "significantly_worse",
+    "worst_ece",
 }
 WHERE_INSTALLED = {
     "identity": {"spark_equals_duckdb"},

@@ -323,3 +323,38 @@ def test_importing_the_package_and_the_command_is_cheap():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_probabilities_are_judged_by_month_and_slice_where_enough_outcomes_were_seen(written):
+    from sklearn.linear_model import LogisticRegression
+
+    from seqjourney.evaluation.predictions import read_predictions
+
+    runs, result = written
+    churn = result.metrics["tasks"]["churn"]
+    named = ("ece", "calibration_slope", "calibration_intercept")
+    months = {(row["split"], row["month"]): row for row in churn["by_month"]}
+    assert list(months) == [
+        ("validation", "2011-04"), ("validation", "2011-06"), ("test", "2011-09")
+    ]  # fmt: skip
+    for metric in named:  # one month of test: the headline again, with the same intervals
+        assert months["test", "2011-09"]["models"]["gru"][metric] == churn["models"]["gru"][metric]
+    tenure = {row["value"]: row["models"].get("gru", {}) for row in churn["slices"]["tenure"]}
+    assert not set(named) & set(tenure["<b>odd</b>"])  # some 40 snapshots
+    frame = read_predictions(runs[0])
+    new = frame[(frame["split"] == "test") & (frame["slice_tenure"] == "new")]
+    old = frame[(frame["split"] == "test") & (frame["slice_tenure"] == "old")]
+    enough = {"new": new["label"], "old": old["label"]}
+    for value, label in enough.items():
+        judged = min(label.sum(), len(label) - label.sum()) >= 100
+        assert (set(named) <= set(tenure[value])) == judged
+    logit = np.log(frame["probability"]) - np.log1p(-frame["probability"])
+    test = (frame["split"] == "test").to_numpy()
+    oracle = LogisticRegression(C=1e12, tol=1e-10).fit(
+        logit[test].to_numpy()[:, None], frame["label"][test]
+    )
+    slope = months["test", "2011-09"]["models"]["gru"]["calibration_slope"]["value"]
+    assert slope == pytest.approx(oracle.coef_[0, 0], rel=1e-4)
+    page, text = (path.read_text(encoding="utf-8") for path in (result.html, result.markdown))
+    assert "Do the probabilities hold over time and for everyone?" in page
+    assert "2011-09, test" in page and "2011-09, test" in text

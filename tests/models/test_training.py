@@ -14,7 +14,7 @@ from random_histories import network_config, tokenizer
 
 from seqjourney.config import LoggerConfig, TrainerConfig
 from seqjourney.models.model import JourneyModel
-from seqjourney.models.network import NetworkPredictor
+from seqjourney.models.network import NetworkPredictor, epochs_of
 from seqjourney.models.training import JourneyTraining, weighted_loss
 from seqjourney.sequences.task_data import TaskData
 
@@ -278,3 +278,17 @@ def test_lightning_runs_what_was_asked(
     assert asked["max_epochs"] == 2
     assert asked["gradient_clip_val"] == 0.7
     assert asked["limit_train_batches"] == asked["limit_val_batches"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches", "expected"),
+    [
+        ({}, 2, (60, 8)),  # unless asked for, epochs are what was said
+        ({"least_steps": 2400}, 40, (60, 8)),
+        ({"least_steps": 2400}, 12, (200, 27)),
+        ({"least_steps": 2400}, 0, (2400, 320)),
+        ({"least_steps": 2400, "limit_batches": 3}, 12, (60, 8)),
+    ],
+)
+def test_small_data_gets_as_many_steps_as_asked_for(settings, batches, expected):
+    assert epochs_of(TrainerConfig(**settings), batches) == expected

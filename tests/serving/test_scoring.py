@@ -1,5 +1,6 @@
 """`seqjourney.load` scores a frame as the run itself did, and says what is wrong with a bad one."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import seqjourney
 from seqjourney.commands.export import export
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.evaluation.calibration import read_calibrator
 
 RunOf = Callable[[str], Path]
 NETWORKS = ["gru", "transformer"]
@@ -290,3 +292,32 @@ def test_a_word_for_consent_that_is_none_is_refused(
 ):
     with pytest.raises(DataError, match=f"holds '{said}'; write unknown, granted, denied"):
         seqjourney.load(needing_consent("allow")).score(frame.assign(consent=said))
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        {"kind": "beta", "slope": 0.9, "intercept": -0.1, "a": 0.7, "b": 1.4, "c": 0.2, "note": ""},
+        {"kind": "isotonic", "scores": [-2.0, 0.0, 1.0], "probabilities": [0.1, 0.1, 0.8]},
+        {"slope": 0.7, "intercept": -0.2, "note": ""},
+    ],
+)
+def test_a_probability_is_that_of_the_chosen_calibrator_in_bulk_exported_and_streamed(
+    run_of: RunOf, frame: pd.DataFrame, tmp_path: Path, calibrator: dict
+):
+    run = shutil.copytree(run_of("gru"), tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    about["calibrator"] = calibrator
+    (run / "run.json").write_text(json.dumps(about))
+    curve = read_calibrator(calibrator, run)
+    scored = seqjourney.load(run).score(frame, "2023-10-01")
+    np.testing.assert_array_equal(scored["probability"], curve(scored["score"]))
+    exported = seqjourney.load(export(run, tmp_path / "model.pt")).score(frame, "2023-10-01")
+    np.testing.assert_allclose(exported["probability"], scored["probability"], atol=1e-5)
+    stream = seqjourney.Stream(run)
+    someone = frame[frame["customer_id"] == frame["customer_id"].iloc[0]]
+    known = someone[someone["known_at"] <= pd.Timestamp("2023-10-01", tz="UTC")]
+    for event in known.sort_values(["known_at", "timestamp", "event_id"]).to_dict("records"):
+        stream.update(event.pop("customer_id"), event)
+    answer = stream.score(someone["customer_id"].iloc[0], at="2023-10-01")
+    assert answer.probability == curve(np.array(answer.score))

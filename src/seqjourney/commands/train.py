@@ -151,7 +151,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     from seqjourney.evaluation.ablation import score_ablations, write_ablations
-    from seqjourney.evaluation.calibration import PlattCalibrator
+    from seqjourney.evaluation.calibrator_choice import choose_calibrator
     from seqjourney.evaluation.leakage import check_future_blind, check_task_data
     from seqjourney.evaluation.occlusion import write_examples
     from seqjourney.evaluation.predictions import write_predictions
@@ -164,8 +164,11 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
     scores = predictor.score(_of(data, scored))
     validation = (scored["split"] == "validation").to_numpy()
     label = scored["label"].to_numpy()
-    calibrator = PlattCalibrator.fit(
-        scores[validation], label[validation], scored["weight"].to_numpy()[validation]
+    calibrator, compared = choose_calibrator(
+        scores[validation],
+        label[validation],
+        scored["weight"].to_numpy()[validation],
+        scored["customer_id"].to_numpy(object)[validation],
     )
     moved = check_future_blind(predictor, data)
     slices = [c for c in scored.columns if c.startswith("slice_")]
@@ -196,7 +199,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
             "config": config.model_dump(mode="json"),
             "model": config.model.name,
             "kind": config.model.kind,
-            "calibrator": calibrator.to_dict(),
+            "calibrator": {**calibrator.to_dict(), "compared": compared},
             "chosen": getattr(predictor, "chosen_", {}),
             "validation": metrics,
             "data_fingerprint": read_manifest(config.prepared)["fingerprint"],

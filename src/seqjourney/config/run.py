@@ -19,6 +19,9 @@ class TrainerConfig(Strict):
     max_epochs: int = Field(60, ge=1)
     patience: int = Field(8, ge=1)
     """Epochs without a better validation average precision before training stops."""
+    least_steps: int = Field(0, ge=0)
+    """Where `max_epochs` epochs are fewer optimiser steps than this (on small data an epoch may be
+    two), `max_epochs` and `patience` grow alike until they are as many."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from seqjourney.evaluation import pictures
 from seqjourney.evaluation.ablation import MEANINGS
 from seqjourney.evaluation.bootstrap import LEVEL
+from seqjourney.evaluation.calibrator_choice import MIN_OUTCOMES as MIN_CALIBRATION_OUTCOMES
 from seqjourney.evaluation.gate_results import percent
 from seqjourney.evaluation.metrics import HEADLINE, METRICS
 from seqjourney.evaluation.predictions import TaskPredictions
@@ -71,6 +72,7 @@ def build(
         "compared": [METRICS[name] for name in COMPARED_IN_REPORT],
         "definitions": list(METRICS.values()),
         "min_outcomes": MIN_OUTCOMES,
+        "min_calibration_outcomes": MIN_CALIBRATION_OUTCOMES,
         "max_panels": pictures.MAX_PANELS,
         "tasks": [
             {
@@ -89,6 +91,7 @@ def build(
                 "about": dict.fromkeys(("description", "horizon", "eligibility"), "")
                 | dict(descriptions.get(name, {})),
                 "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
+                "calibrated": _calibrated(results),
                 "pairs": _pairs(results),
                 "all_pairs": len(results["models"]) <= ALL_PAIRS_MODELS,
                 "ablations": _ablations(results),
@@ -127,6 +130,17 @@ def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) ->
     }
     # Safe: matplotlib escapes the text that it writes into an SVG.
     return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _calibrated(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the months and slice values in which probabilities can be judged, as one table."""
+    rows = [{"group": f"{r['month']}, {r['split']}", **r} for r in results["by_month"]]
+    rows += [
+        {"group": f"{name}: {r['value']}", **r}
+        for name, values in results["slices"].items()
+        for r in values
+    ]
+    return [row for row in rows if any("ece" in m for m in row["models"].values())]
 
 
 def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """From aligned predictions to the content of metrics.json, one dictionary per task.
 
-The test split is the headline. Every group of snapshots (all, each cutoff, each slice value) is
-measured on the same bootstrap replicates of its split's customers.
+The test split is the headline. Every group of snapshots (all, each cutoff, each month of cutoffs,
+each slice value) is measured on the same bootstrap replicates of its split's customers: its order
+where `MIN_OUTCOMES` of either outcome were seen, its probabilities where enough were to judge them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from seqjourney.evaluation.bootstrap import (
     estimate,
     replicate_weights,
 )
+from seqjourney.evaluation.calibrator_choice import enough_outcomes
 from seqjourney.evaluation.metrics import HEADLINE, ranked_metrics
 from seqjourney.evaluation.predictions import SLICE_PREFIX, TaskPredictions
+from seqjourney.evaluation.probability import calibration_line, ece
 from seqjourney.evaluation.ranking import (
     Ranking,
     accumulate,
@@ -51,16 +54,18 @@ def task_results(
     """Measure one task: the entry of `tasks` in metrics.json, models sorted best first."""
     test = predictions.split("test")
     groups = {("slice", column, value): rows for column, value, rows in _slices(test)}
-    groups |= {("cutoff", "test", cutoff): rows for cutoff, rows in _cutoffs(test)}
+    groups |= _over_time("test", test)
     headline, grouped = _measure(test, groups, replicates, seed)
     order = sorted(headline, key=lambda name: -headline[name][HEADLINE].value)
-    by_cutoff = []
+    by_cutoff, by_month = [], []
     validation = predictions.split("validation")
     if len(validation.snapshots):
-        earlier = {("cutoff", "validation", c): rows for c, rows in _cutoffs(validation)}
+        earlier = _over_time("validation", validation)
         _, measured = _measure(validation, earlier, replicates, seed, headline=False)
         by_cutoff += _described(validation, earlier, measured, order, "cutoff")
+        by_month += _described(validation, earlier, measured, order, "month")
     by_cutoff += _described(test, groups, grouped, order, "cutoff")
+    by_month += _described(test, groups, grouped, order, "month")
     slices: dict[str, list[dict[str, Any]]] = {}
     for entry in _described(test, groups, grouped, order, "slice"):
         slices.setdefault(entry.pop("slice"), []).append(entry)
@@ -77,6 +82,7 @@ def task_results(
             name: tie_mass(rank(label, test.scores[name], ties), weight, 0.10) for name in order
         },
         "by_cutoff": by_cutoff,
+        "by_month": by_month,
         "slices": slices,
         "excluded": {split: dict(reasons) for split, reasons in (excluded or {}).items()},
     }
@@ -111,7 +117,10 @@ def _measure(
         for key, rows in kept.items():
             part = weights[:, rows]
             for m in whole:
-                out[key, m] = _group_metrics(parts[key, m], part)
+                out[key, m] = _group_metrics(parts[key, m], part) if key[0] != "month" else {}
+            if key[0] != "cutoff" and enough_outcomes(label[rows], weight[rows]):
+                for m, probability in predictions.probabilities.items():
+                    out[key, m] |= _calibration(label[rows], probability[rows], part)
         return out
 
     point = measure(weight[None])
@@ -139,6 +148,17 @@ def _group_metrics(ranking: Ranking, weights: np.ndarray) -> dict[str, np.ndarra
     }
 
 
+def _calibration(
+    label: np.ndarray, probability: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    intercept, slope = calibration_line(label, probability, weights)
+    return {
+        "ece": ece(label, probability, weights),
+        "calibration_slope": slope,
+        "calibration_intercept": intercept,
+    }
+
+
 def _slices(predictions: TaskPredictions) -> list[tuple[str, str, np.ndarray]]:
     out = []
     for column in predictions.slices:
@@ -162,6 +182,15 @@ def _cutoffs(predictions: TaskPredictions) -> list[tuple[str, np.ndarray]]:
     ]
 
 
+def _over_time(split: str, predictions: TaskPredictions) -> dict[tuple[str, str, str], np.ndarray]:
+    """Return the rows of each cutoff and of each calendar month of cutoffs, by group."""
+    months = predictions.snapshots["cutoff"].dt.strftime("%Y-%m").to_numpy()
+    return {("cutoff", split, cutoff): rows for cutoff, rows in _cutoffs(predictions)} | {
+        ("month", split, str(month)): np.flatnonzero(months == month)
+        for month in sorted(np.unique(months))
+    }
+
+
 def _described(
     predictions: TaskPredictions,
     groups: Mapping[tuple[str, str, str], np.ndarray],
@@ -170,13 +199,15 @@ def _described(
     kind: str,
 ) -> list[dict[str, Any]]:
     """List the groups of one kind; `models` is empty where too few outcomes were seen."""
-    names = ("slice", "value") if kind == "slice" else ("split", "cutoff")
+    names = ("slice", "value") if kind == "slice" else ("split", kind)
     return [
         {
             names[0]: key[1],
             names[1]: key[2],
             **_size(predictions.snapshots.iloc[rows]),
-            "models": {m: _numbers(measured[key][m]) for m in order} if key in measured else {},
+            "models": {m: _numbers(measured[key][m]) for m in order}
+            if any(measured.get(key, {}).values())
+            else {},
         }
         for key, rows in groups.items()
         if key[0] == kind

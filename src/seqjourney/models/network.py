@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Iterator
@@ -96,14 +97,15 @@ class NetworkPredictor:
         resumable = checkpoints / "latest.ckpt"
         latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
         bars = progress_bars(trainer.progress)
-        stop = EarlyStopping(MONITOR, mode="max", patience=trainer.patience)
+        most, patience = epochs_of(trainer, module.training_batches(trainer.devices))
+        stop = EarlyStopping(MONITOR, mode="max", patience=patience)
         with _quiet():
             lightning = pl.Trainer(
                 accelerator=accelerator_for(trainer.accelerator),
                 devices=trainer.devices,
                 strategy=SpawnedProcesses() if trainer.devices > 1 else "auto",
                 use_distributed_sampler=False,  # our batch sampler shares the work itself
-                max_epochs=trainer.max_epochs,
+                max_epochs=most,
                 gradient_clip_val=trainer.gradient_clip,
                 precision=trainer.precision,
                 limit_train_batches=trainer.limit_batches,
@@ -213,6 +215,18 @@ class NetworkPredictor:
                     "logger.wandb=true needs the 'wandb' extra: pip install 'seqjourney[wandb]'."
                 ) from None
         return loggers
+
+
+def epochs_of(trainer: TrainerConfig, batches: int) -> tuple[int, int]:
+    """Return the most epochs and the patience of a training with so many batches an epoch.
+
+    On small data eight epochs of patience end before the learning rate has even warmed up.
+    """
+    steps = trainer.max_epochs * max(1, batches)
+    if trainer.limit_batches is not None or steps >= trainer.least_steps:
+        return trainer.max_epochs, trainer.patience
+    longer = trainer.least_steps / steps
+    return math.ceil(trainer.max_epochs * longer), math.ceil(trainer.patience * longer)
 
 
 def accelerator_for(choice: str) -> str:

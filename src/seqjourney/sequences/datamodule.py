@@ -83,9 +83,13 @@ class JourneyDataModule(pl.LightningDataModule):
 
     def mean_batch_weight(self) -> float:
         """Return the mean over training batches of the weight of their snapshots."""
+        return float(self._train.snapshots["weight"].sum()) / max(1, self.training_batches())
+
+    def training_batches(self, world: int = 1) -> int:
+        """Return how many batches of an epoch each of `world` processes learns from."""
         windows = build_windows(self._train, self._options["context"])
-        batches = len(BucketBatchSampler(windows, self._options["batch_tokens"], self._seed))
-        return float(self._train.snapshots["weight"].sum()) / max(1, batches)
+        budget = self._options["batch_tokens"]
+        return len(BucketBatchSampler(windows, budget, self._seed, world=world))
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Shuffled anew each epoch, by seed and epoch alone."""

@@ -15,6 +15,7 @@ import torch
 
 from seqjourney.config import Config
 from seqjourney.errors import DataError
+from seqjourney.evaluation.calibration import read_calibrator
 from seqjourney.files import replacing_file
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
@@ -180,8 +181,7 @@ On validation, where settings were chosen: {validation}.
 
 {describe_fields(tokenizer)}
 
-The probability is `sigmoid(slope * log-odds + intercept)` with slope
-{about["calibrator"]["slope"]:.6g} and intercept {about["calibrator"]["intercept"]:.6g}.
+The probability is {read_calibrator(about["calibrator"], "run.json").formula}.
 
 ## Intended use
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from seqjourney.config import Config, TaskConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.evaluation.calibration import Calibrator, read_calibrator
 from seqjourney.evaluation.gate import Certificate
 from seqjourney.events.consent.policy import (
     DENIED,
@@ -44,7 +45,7 @@ class Scorer:
         self,
         model: _Scores,
         tokenizer: Tokenizer,
-        calibrator: dict[str, Any],
+        calibrator: Calibrator,
         task: TaskConfig,
         reading: dict[str, Any],
         consent: ConsentPolicy,
@@ -52,12 +53,10 @@ class Scorer:
         trained_on: str,
         fingerprint: str,
     ):
-        from seqjourney.evaluation.calibration import PlattCalibrator
-
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.consent = consent
         self.kind, self.trained_on, self.fingerprint = kind, trained_on, fingerprint
-        self.calibrator = PlattCalibrator.from_dict(calibrator)
+        self.calibrator = calibrator
         self.reading = reading
 
     def __repr__(self) -> str:
@@ -238,7 +237,7 @@ def _load_run(folder: Path) -> Scorer:
     with _ours(folder / "run.json") as path:
         about = read_json(path)
         config = parse(Config, about["config"], str(path))
-        kind, calibrator = about["kind"], about["calibrator"]
+        kind, calibrator = about["kind"], read_calibrator(about["calibrator"], path)
     with _ours(folder / "task.json") as path:
         task = parse(TaskConfig, read_json(path)["task"], str(path))
     return Scorer(
@@ -291,7 +290,7 @@ def _load_export(file: Path) -> Scorer:
         return Scorer(
             Exported(module, tokenizer, about["context"]),
             tokenizer,
-            about["calibrator"],
+            read_calibrator(about["calibrator"], file),
             parse(TaskConfig, about["task"], str(file)),
             about["reading"],
             parse(ConsentPolicy, about["consent"], str(file)),

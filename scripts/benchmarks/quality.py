@@ -1,0 +1,342 @@
+"""How well do all models predict, on every task of every data set at hand?
+
+Each model is trained as `scripts/train.py` would train it, with its committed best settings where
+there are some, and measured once on the test. Of each task the network and the baseline that were
+best on validation meet in a paired difference. A finished run is kept in the user's cache under a
+fingerprint of its settings, its data and the code that made it, so a benchmark that was
+interrupted, or asked for more, trains only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quality_runs import MODELS, NETWORKS, Asked, Runs  # type: ignore[import-not-found]
+from record import (  # type: ignore[import-not-found]  # its folder is sys.path[0]
+    Figure,
+    Options,
+    options,
+    scratch,
+    write_results,
+)
+
+from seqjourney.evaluation.bootstrap import Estimate, Resampling, estimate, replicate_weights
+from seqjourney.files import read_json
+
+
+@dataclass(frozen=True)
+class Task:
+    """An experiment, and which models apply to it."""
+
+    experiment: str
+    data: str
+    comes_again: bool = False
+    """The same customer may have the target many times: BG/NBD and Pareto/NBD apply."""
+
+
+# By size, small first: what an interrupted benchmark has measured is then most of it. A task that
+# asks for an amount (`kind: sum`) needs measures of its own, and would have a list of its own.
+TASKS: tuple[Task, ...] = (
+    Task("grocery_elog_churn", "grocery_elog", comes_again=True),
+    Task("simple_shop_conversion", "simple_shop"),
+    Task("app_onboarding_conversion", "app_onboarding"),
+    Task("traffic_fines_sample_payment", "traffic_fines_sample"),
+    Task("support_tickets_resolution", "support_tickets"),
+    Task("multitouch_attribution_conversion", "multitouch_attribution"),
+    Task("online_retail_churn", "online_retail", comes_again=True),
+    Task("online_retail_conversion", "online_retail", comes_again=True),
+    Task("stackoverflow_badges_famous", "stackoverflow_badges"),
+)
+QUICK: tuple[Task, ...] = (Task("demo", "demo"),)
+RETURNING = ("bgnbd", "paretonbd")
+REPLICATES = 1000
+ENOUGH_SNAPSHOTS = 2000
+"""Below this the calibration error is mostly chance, and no candidate for the worst."""
+NOTE = """AP (average precision), AUC and ECE (calibration error) on the test, which comes after
+training and validation; `low` and `high` are 95 % intervals of {replicates:,} resamples of
+customers. Of networks with several `seeds` the mean over seeds is resampled, and `seed_spread` is
+the largest less the smallest AP of a seed. Rows `A minus B` are paired: the network and the
+baseline with the highest AP on validation (`validation_ap`). Models whose settings a sweep had
+chosen on the same validation have them here too.
+
+`pooled_ap_difference` is the mean of these differences over tasks; tasks are resampled each on its
+own customers and are not a sample of tasks. `significantly_better` and `_worse` count tasks
+whose interval lies wholly above or below zero. `worst_ece`: of the networks so chosen, over tasks
+with at least {enough:,} test snapshots.
+
+No task, because time cannot split it: Ta-Feng baskets, session and recommendation benchmarks (an
+order, no times), Wikipedia and Yelp sequences (times relative to each user), Hillstrom and Cookie
+Cats (a row per person). Nor, because nobody can be followed: Google Store sessions (rounded ids),
+Open Bandit. Nor Volvo's incidents: they are those that were closed in May 2012, so that the time to
+the end of the log is the answer. {absent}"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on one task: its estimates over customers, averaged over seeds."""
+
+    asked: Asked
+    task: str
+    model: str
+    validation_ap: float
+    ap: Estimate
+    auc: Estimate
+    ece: Estimate
+    seeds_ap: tuple[float, ...]
+    calibrators: tuple[str, ...]
+    snapshots: int
+    base_rate: float
+
+
+def main() -> None:
+    assert __doc__ is not None
+    chosen = options(__doc__, add=_arguments)
+    tasks = QUICK if chosen.quick else TASKS
+    if wanted := chosen.more.tasks:
+        tasks = tuple(task for task in tasks if task.experiment in wanted)
+    rows: list[dict[str, Any]] = []
+    duels: list[tuple[Measured, Measured, Estimate]] = []
+    absent: list[str] = []
+    data_sets = set()
+    with scratch() as folder:
+        runs = Runs(folder if chosen.quick else chosen.more.cache, chosen)
+        for task in tasks:
+            measured = list(_measure(task, runs, chosen))
+            if not measured:
+                absent.append(task.experiment)
+                continue
+            data_sets.add(task.data)
+            rows += [_row(one) for one in measured]
+            if pair := _best(measured):
+                gap = _less(*pair)
+                duels.append((*pair, gap))
+                rows.append(_row_of_pair(*pair, gap))
+    if not duels:
+        raise SystemExit(
+            "Nothing to compare: no task has both a finished network and a finished baseline. "
+            "SEQJOURNEY_DATA names the folder of the public data sets."
+        )
+    write_results(
+        "quality",
+        chosen,
+        _figures(duels, len(data_sets), 0 if chosen.quick else ENOUGH_SNAPSHOTS),
+        rows,
+        NOTE.format(
+            replicates=_replicates(chosen),
+            enough=ENOUGH_SNAPSHOTS,
+            absent=f"Not measured: {', '.join(absent)}." if absent else "",
+        ),
+    )
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    from pooch import os_cache
+
+    tasks = [task.experiment for task in (*TASKS, *QUICK)]
+    parser.add_argument("--tasks", nargs="+", choices=tasks, metavar="TASK", help="only these")
+    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help="only these")
+    parser.add_argument("--seeds", type=int, default=3, help="of each network (default: 3)")
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing; measure the runs that there are"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os_cache("seqjourney")) / "quality",
+        help="folder of the runs (default: in the user's cache)",
+    )
+
+
+def _models(task: Task, chosen: Options) -> tuple[str, ...]:
+    if chosen.quick:
+        return ("recency", "logistic", "gru")
+    return tuple(
+        model
+        for model in chosen.more.models or MODELS
+        if (model not in RETURNING or task.comes_again)
+        and (model != "catboost" or find_spec("catboost"))  # an extra
+    )
+
+
+def _replicates(chosen: Options) -> int:
+    return 50 if chosen.quick else REPLICATES
+
+
+def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
+    """Train what is missing and measure the models of a task on the same resampled customers."""
+    from seqjourney.evaluation.predictions import join_runs, read_predictions
+
+    finished: list[tuple[Asked, Path]] = []
+    for model in _models(task, chosen):
+        seeds = 1 if chosen.quick or model not in NETWORKS else chosen.more.seeds
+        for seed in range(seeds):
+            asked = Asked(task.experiment, model, seed)
+            if folder := runs.get(asked, train=not chosen.more.finished):
+                finished.append((asked, folder))
+    if not finished:
+        return
+    with redirect_stdout(io.StringIO()):  # says that runs share a name
+        (joined,) = join_runs([read_predictions(folder) for _, folder in finished])
+    name_of = {run: name for name, run in joined.runs.items()}
+    names = [name_of[f"{task.experiment}/{folder.name}"] for _, folder in finished]
+    values = _estimated(joined.split("test"), names, _replicates(chosen))
+    test = joined.split("test").snapshots
+    for model in dict.fromkeys(asked.model for asked, _ in finished):
+        own = [i for i, (asked, _) in enumerate(finished) if asked.model == model]
+        about = [read_json(finished[i][1] / "run.json") for i in own]
+        ap, auc, ece = (
+            _mean([values[names[i]][metric] for i in own], recentre=metric == "ece")
+            for metric in ("ap", "auc", "ece")
+        )
+        yield Measured(
+            finished[own[0]][0],
+            task.experiment,
+            model,
+            float(np.mean([run["validation"]["average_precision"] for run in about])),
+            ap,
+            auc,
+            ece,
+            tuple(values[names[i]]["ap"][0] for i in own),
+            tuple(run["calibrator"]["kind"] for run in about),
+            len(test),
+            float(test["label"].mean()),
+        )
+
+
+def _estimated(
+    test: Any, names: Sequence[str], replicates: int
+) -> dict[str, dict[str, tuple[float, np.ndarray]]]:
+    """Each run's metrics on the test and on every replicate of its customers."""
+    import pandas as pd
+
+    from seqjourney.evaluation.probability import ece
+    from seqjourney.evaluation.ranking import accumulate, average_precision, rank, roc_auc, tiebreak
+
+    snapshots = test.snapshots
+    label = snapshots["label"].to_numpy(np.float64)
+    weight = snapshots["weight"].to_numpy(np.float64)
+    cutoff_us = snapshots["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
+    ties = tiebreak(snapshots["customer_id"].to_numpy(object), cutoff_us)
+    rankings = {name: rank(label, test.scores[name], ties) for name in names}
+
+    def measure(weights: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        found = {}
+        for name, ranking in rankings.items():
+            curve = accumulate(ranking, weights)
+            found[name] = {
+                "ap": average_precision(curve),
+                "auc": roc_auc(curve),
+                "ece": ece(label, test.probabilities[name], weights),
+            }
+        return found
+
+    point = measure(weight[None])
+    customers = pd.factorize(snapshots["customer_id"])[0]
+    chunks = [
+        measure(weights)
+        for weights in replicate_weights(Resampling(customers, weight, replicates, seed=0))
+    ]
+    return {
+        name: {
+            metric: (float(value[0]), np.concatenate([chunk[name][metric] for chunk in chunks]))
+            for metric, value in metrics.items()
+        }
+        for name, metrics in point.items()
+    }
+
+
+def _mean(of_seeds: Sequence[tuple[float, np.ndarray]], *, recentre: bool) -> Estimate:
+    value = float(np.mean([value for value, _ in of_seeds]))
+    return estimate(value, np.mean([drawn for _, drawn in of_seeds], axis=0), recentre=recentre)
+
+
+def _best(measured: Sequence[Measured]) -> tuple[Measured, Measured] | None:
+    """Return the network and the baseline that were best on validation, if there are both."""
+    networks = [one for one in measured if one.model in NETWORKS]
+    baselines = [one for one in measured if one.model not in NETWORKS]
+    if not networks or not baselines:
+        return None
+    return (
+        max(networks, key=lambda one: one.validation_ap),
+        max(baselines, key=lambda one: one.validation_ap),
+    )
+
+
+def _less(network: Measured, baseline: Measured) -> Estimate:
+    return estimate(
+        network.ap.value - baseline.ap.value, network.ap.replicates - baseline.ap.replicates
+    )
+
+
+def _figures(
+    duels: Sequence[tuple[Measured, Measured, Estimate]], data_sets: int, enough: int
+) -> dict[str, Figure]:
+    gaps = [gap for _, _, gap in duels]
+    pooled = estimate(
+        float(np.mean([gap.value for gap in gaps])),
+        np.mean([gap.replicates for gap in gaps], axis=0),
+    )
+    better = sum(gap.low > 0 for gap in gaps)
+    worse = sum(gap.high < 0 for gap in gaps)
+    unit = f"of {len(duels)} tasks"
+    figures = {
+        "pooled_ap_difference": Figure(
+            pooled.value, pooled.low, pooled.high, "AP, best network less best baseline"
+        ),
+        "data_sets": Figure(data_sets, data_sets, data_sets, "data sets"),
+        "significantly_better": Figure(better, better, better, unit),
+        "significantly_worse": Figure(worse, worse, worse, unit),
+    }
+    if judged := [network.ece for network, _, _ in duels if network.snapshots >= enough]:
+        worst = max(judged, key=lambda ece: ece.value)
+        figures["worst_ece"] = Figure(
+            worst.value, worst.low, worst.high, f"probability, of {len(judged)} tasks"
+        )
+    return figures
+
+
+def _row(one: Measured) -> dict[str, Any]:
+    spread = max(one.seeds_ap) - min(one.seeds_ap) if len(one.seeds_ap) > 1 else None
+    return {
+        "task": one.task,
+        "model": one.model,
+        "snapshots": one.snapshots,
+        "base_rate": one.base_rate,
+        "validation_ap": one.validation_ap,
+        **_ends("ap", one.ap),
+        **_ends("auc", one.auc),
+        **_ends("ece", one.ece),
+        "calibrator": "/".join(dict.fromkeys(one.calibrators)),
+        "seeds": len(one.seeds_ap),
+        "seed_spread": spread,
+    }
+
+
+def _row_of_pair(network: Measured, baseline: Measured, gap: Estimate) -> dict[str, Any]:
+    auc = estimate(
+        network.auc.value - baseline.auc.value, network.auc.replicates - baseline.auc.replicates
+    )
+    return {
+        "task": network.task,
+        "model": f"{network.model} minus {baseline.model}",
+        "snapshots": network.snapshots,
+        "base_rate": network.base_rate,
+        **_ends("ap", gap),
+        **_ends("auc", auc),
+    }
+
+
+def _ends(name: str, one: Estimate) -> dict[str, float]:
+    return {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+
+
+if __name__ == "__main__":
+    main()
