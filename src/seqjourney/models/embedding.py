@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from seqjourney.models.dropout import Dropout
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
 DAY_US = 86_400_000_000
@@ -137,7 +138,7 @@ class EventEmbedding(nn.Module):
             self.recency.size + self.span.size + self.snapshot_calendar.size + 1, width
         )
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for field in self.fields:
             nn.init.normal_(field.weight[1:], std=0.3)  # type: ignore[index]
 

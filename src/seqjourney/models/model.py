@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqjourney.config import NetworkConfig, TransformerConfig
+from seqjourney.models.dropout import Dropout
 from seqjourney.models.embedding import EventEmbedding
 from seqjourney.models.gru import GRUBackbone
 from seqjourney.models.transformer import TransformerBackbone
@@ -35,7 +36,7 @@ class Member(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(2 * config.width, config.width),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.width, 1),
         )
         last: nn.Linear = self.head[-1]  # type: ignore[assignment]

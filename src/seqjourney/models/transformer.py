@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqjourney.models.dropout import Dropout
+
 # Periods of rotation, as shares of the training history. The slowest turns by less than a right
 # angle over all of it, so that it orders times; faster ones than this only fitted noise.
 _SLOWEST, _FASTEST = 4.0, 1 / 64
@@ -57,9 +59,9 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, D / H)."""
