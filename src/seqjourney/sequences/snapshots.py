@@ -2,9 +2,10 @@
 
 `resolve_cutoffs` fixes the cutoffs of a task, `cut_snapshots` turns an event log into one row per
 eligible (customer, cutoff) with its label, and counts who was left out and why. The columnar
-engine does all cutoffs at once, and the customers in parts, so that memory is that of a part. Time rules: an event is known at a cutoff when
-`known_at <= cutoff`; a label looks at `cutoff < timestamp <= cutoff + horizon`, and in training and
-validation at what was known of that when the next split began.
+engine does all cutoffs at once; `cutting.py` asks it part by part, as memory is that of a part.
+Time rules: an event is known at a cutoff when `known_at <= cutoff`; a label looks at
+`cutoff < timestamp <= cutoff + horizon`, and in training and validation at what was known of that
+when the next split began.
 """
 
 from __future__ import annotations

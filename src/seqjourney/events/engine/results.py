@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ def keep(backend: Any, name: str, rows: Any) -> Any:
     if is_spark(backend):
         return _spark().keep(backend, name, rows)
     return backend.create_table(name, rows)
+
+
+@contextmanager
+def keeping(backend: Any, rows: Any) -> Iterator[Any]:
+    """Compute a table for as long as the block lasts; it is in memory, or spilled."""
+    import ibis
+
+    name = ibis.util.gen_name("kept")
+    if is_spark(backend):
+        yield _spark().keep(backend, name, rows)
+        return
+    yield backend.create_table(name, rows, temp=True)
+    backend.raw_sql(f'DROP TABLE "{name}"')
 
 
 def write_parquet(
