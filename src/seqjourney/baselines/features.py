@@ -38,7 +38,7 @@ from seqjourney.baselines import feature_queries as queries
 from seqjourney.baselines.feature_spec import FeatureSpec, calendar_features
 from seqjourney.events import engine
 
-SNAPSHOTS_PER_BATCH = 25_000
+SNAPSHOTS_PER_BATCH = 50_000
 _GAPS = ("gap_mean", "gap_deviation", "gap_last")
 
 

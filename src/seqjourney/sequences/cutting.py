@@ -37,7 +37,7 @@ from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer, fit_tokenizer
 
 FORMAT = 2
-PART_EVENTS = 500_000
+PART_EVENTS = 250_000
 """Of the customers whose snapshots are cut at a time; a file of the log is the least."""
 
 
@@ -104,7 +104,7 @@ def cut_task(
             for split in SPLITS:
                 excluded[split].update(left_out[split])
                 excluded[split].update(uncovered.get(split, {}) if policy else {})
-            labels.update(cut.groupby(["split", "label"]).size().to_dict())
+            labels.update(zip(cut["split"], cut["label"].tolist(), strict=True))
             if len(cut):
                 table = pa.Table.from_pandas(cut, preserve_index=False)
                 if writer is None:

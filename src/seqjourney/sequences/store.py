@@ -13,6 +13,7 @@ missing, `times.npy` (N, 2) int64 microseconds UTC as `[timestamp, known_at]`,
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -298,3 +299,12 @@ def known_before(
             owners = np.searchsorted(store.offsets, np.arange(rows.start, rows.stop), "right") - 1
             known &= customers[owners]
         yield rows, known
+        _let_go(store)
+
+
+def _let_go(store: SequenceStore) -> None:
+    """Hand pages of the mapped files that were read back to the system, which may need them."""
+    for array in (store.times, store.categorical, store.numeric):
+        mapped = getattr(array, "_mmap", None)  # of numpy's memmap; none in memory
+        if hasattr(mapped, "madvise"):  # not on Windows
+            mapped.madvise(mmap.MADV_DONTNEED)
