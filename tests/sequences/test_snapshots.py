@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqjourney.config import parse
 from seqjourney.errors import DataError
+from seqjourney.files import read_json
 from seqjourney.sequences.snapshots import (
     SPLITS,
+    check_classes,
     cut_snapshots,
     eligible_customers,
     resolve_cutoffs,
@@ -113,10 +117,12 @@ def test_snapshots_equal_a_slow_reading_of_the_log(rows, rule, kind, target):
     classes = expected.groupby("split")["label"].nunique().reindex(SPLITS, fill_value=0)
     customers = np.array(sorted(log["customer_id"].unique()), dtype=object)
     if (classes < 2).any():
+        found, _ = cut_snapshots(as_table(log), task, customers, label_only)
         with pytest.raises(DataError, match=r"no customer is eligible|all [\d,]+ \w+ snapshots"):
-            cut_snapshots(as_table(log), task, customers, label_only)
+            check_classes(label_counts(found), task)
         return
     found, excluded = cut_snapshots(as_table(log), task, customers, label_only)
+    check_classes(label_counts(found), task)
     columns = list(expected.columns)
     pd.testing.assert_frame_equal(
         found[columns].sort_values(columns, ignore_index=True),
@@ -145,6 +151,10 @@ def test_who_is_eligible_for_scoring_is_who_was_asked_in_the_test(rule) -> None:
     assert sorted(found) == sorted(cut.loc[cut["split"] == "test", "customer_id"])
     held = task.model_copy(update={"customer_holdout": 0.5})
     assert sorted(eligible_customers(as_table(log), held, cutoff, label_only)) == sorted(found)
+
+
+def label_counts(snapshots: pd.DataFrame) -> dict[tuple[str, int], int]:
+    return snapshots.groupby(["split", "label"]).size().to_dict()
 
 
 def two_classes() -> list:
@@ -256,6 +266,23 @@ def test_the_customer_holdout_is_disjoint_stable_and_of_the_asked_size():
     assert still == {c for c in testing if c < "c0250"}
 
 
+def test_customers_cut_in_parts_are_cut_as_all_at_once(small_log, tmp_path) -> None:
+    from seqjourney.events.engine import connect
+    from seqjourney.sequences.cutting import cut_task
+
+    prepared = tmp_path / "prepared"
+    shutil.copytree(small_log.prepared, prepared)
+    folder = prepared / "tasks" / small_log.task.name
+    found = []
+    with connect(tmp_path) as backend:
+        for part_events in (10**9, 1):
+            cut_task(backend, prepared, small_log.task, "", part_events=part_events)
+            file = pq.ParquetFile(folder / "snapshots.parquet")
+            assert file.num_row_groups == (16 if part_events == 1 else 1)
+            found.append((file.read(), read_json(folder / "task.json")))
+    assert found[0] == found[1]
+
+
 spans = st.tuples(
     st.datetimes(datetime(2000, 1, 1), datetime(2020, 1, 1)), st.integers(1, 5 * 365 * 24 * 3600)
 )
@@ -318,5 +345,6 @@ def test_a_target_that_nobody_knew_of_when_the_next_split_began_is_no_training_l
         first_validation
     ) + pd.Timedelta(seconds=1)
     customers = np.array(sorted(frame["customer_id"].unique()), dtype=object)
+    found, _ = cut_snapshots(as_table(frame), task, customers)
     with pytest.raises(DataError, match=r"all .* train snapshots have label 0"):
-        cut_snapshots(as_table(frame), task, customers)
+        check_classes(label_counts(found), task)

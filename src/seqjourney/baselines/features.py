@@ -29,16 +29,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from ibis import Table, memtable
 
 from seqjourney.baselines import feature_queries as queries
 from seqjourney.baselines.feature_spec import FeatureSpec, calendar_features
+from seqjourney.events import engine
 
-# Measured with 260 features and 100 events a customer: 1.0 GB for the whole process.
-SNAPSHOTS_PER_BATCH = 100_000
+SNAPSHOTS_PER_BATCH = 25_000
 _GAPS = ("gap_mean", "gap_deviation", "gap_last")
 
 
@@ -55,20 +57,19 @@ def point_in_time_features(
     Returns:
         One row per snapshot in the same order; float32, codes int16.
     """
-    found = np.empty((len(snapshots), 0), dtype=np.float32)
-    names: list[str] = []
+    found: dict[str, np.ndarray] = {}
     for batch in _batches(snapshots):
         columns = _engine_features(events, batch, spec)
         columns |= _derived(columns, spec)
-        if not names:
-            names = list(columns)
-            found = np.empty((len(snapshots), len(names)), dtype=np.float32)
-        for i, column in enumerate(columns.values()):
-            found[batch["position"], i] = column
-    features = pd.DataFrame(found, columns=names, index=snapshots.index)
+        if not found:
+            codes = spec.categorical_features
+            kinds = {name: np.int16 if name in codes else np.float32 for name in columns}
+            found = {name: np.empty(len(snapshots), kind) for name, kind in kinds.items()}
+        for name, column in columns.items():
+            found[name][batch["position"]] = column
     for name, phase in calendar_features(snapshots["cutoff"], spec.cycles).items():
-        features[name] = phase.astype(np.float32)
-    return features.astype(dict.fromkeys(spec.categorical_features, np.int16))
+        found[name] = phase.astype(np.float32)
+    return pd.DataFrame(found, index=snapshots.index, copy=False)  # there is no second table
 
 
 def _batches(snapshots: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -90,13 +91,22 @@ def _engine_features(
     """Ask the engine and lay its long answers out, one array per feature."""
     cutoffs = memtable(batch[["row", "customer_id", "cutoff"]])
     customers = memtable(batch[["customer_id"]].drop_duplicates())
-    prepared = queries.prepare(events, customers, spec)
+    kept = queries.prepare(events, customers, spec)
+    backend = events.get_backend()
+    with engine.keeping(backend, kept) as prepared:
+        return _answers(backend, prepared, cutoffs, spec, len(batch))
+
+
+def _answers(
+    backend: Any, prepared: Table, cutoffs: Table, spec: FeatureSpec, rows: int
+) -> dict[str, np.ndarray]:
+    """Ask the questions of prepared events, one answer in memory at a time."""
     spans = [*spec.windows, "ever"]
     groups = ["all", "own", "target"] if spec.target else ["all", "own"]
-    per_row, per_bin = (len(batch),), (len(batch), len(spans))
+    per_row, per_bin = (rows,), (rows, len(spans))
     found: dict[str, np.ndarray] = {}
 
-    answer = queries.totals(prepared, cutoffs, spec).to_pandas()
+    answer = engine.fetch_arrow(backend, queries.totals(prepared, cutoffs, spec))
     oldest = _laid_out(answer, "oldest", per_bin)
     found["tenure"] = np.fmax.reduce(oldest, axis=1) / spec.unit_us
     for group in groups:
@@ -122,8 +132,8 @@ def _engine_features(
     ):
         if not names:
             continue
-        answer = queries.by_kind(prepared, cutoffs, spec, column).to_pandas()
-        shape = (len(batch), len(names), len(spans))
+        answer = engine.fetch_arrow(backend, queries.by_kind(prepared, cutoffs, spec, column))
+        shape = (rows, len(names), len(spans))
         counts = _laid_out(answer, "count", shape, missing=0).cumsum(axis=2)
         youngest = np.fmin.reduce(_laid_out(answer, "youngest", shape), axis=2) / spec.unit_us
         for i, name in enumerate(names):
@@ -131,7 +141,7 @@ def _engine_features(
             if kind == "event":
                 found[f"recency_event:{name}"] = youngest[:, i]
 
-    answer = queries.latest(prepared, cutoffs, spec).to_pandas()
+    answer = engine.fetch_arrow(backend, queries.latest(prepared, cutoffs, spec))
     for i, field in enumerate(spec.categories):
         found[f"last_{field}"] = _laid_out(answer, f"code_{i}", per_row, missing=-1)
     for back in (2, 3):
@@ -141,27 +151,27 @@ def _engine_features(
     if spec.has_value:
         found["value_last"] = _laid_out(answer, "value_last", per_row)
 
-    answer = queries.active_periods(prepared, cutoffs, spec).to_pandas()
+    answer = engine.fetch_arrow(backend, queries.active_periods(prepared, cutoffs, spec))
     for k, span in enumerate(spans):
         found[f"active_periods_{span}"] = _laid_out(answer, f"count_{k}", per_row, missing=0)
     for gap in _GAPS:
         found[f"{gap}_active"] = _laid_out(answer, gap, per_row)
     if spec.target:
-        answer = queries.gaps(prepared, cutoffs, spec).to_pandas()
+        answer = engine.fetch_arrow(backend, queries.gaps(prepared, cutoffs, spec))
         for gap in _GAPS:
             found[f"{gap}_target"] = _laid_out(answer, gap, per_row)
     return found
 
 
 def _laid_out(
-    answer: pd.DataFrame, column: str, shape: tuple[int, ...], missing: float = np.nan
+    answer: pa.Table, column: str, shape: tuple[int, ...], missing: float = np.nan
 ) -> np.ndarray:
     """Spread an answer's column over (row), (row, age bin) or (row, kind, age bin)."""
     keys = {1: ["row"], 2: ["row", "age_bin"], 3: ["row", "kind", "age_bin"]}[len(shape)]
     laid = np.full(shape, missing, dtype=np.float64)
-    values = answer[column].to_numpy(dtype=np.float64)
+    values = answer[column].to_numpy()
     # A sum or an age of nothing is missing even where other events share the row.
-    laid[tuple(answer[key].to_numpy(dtype=np.int64) for key in keys)] = np.where(
+    laid[tuple(answer[key].to_numpy() for key in keys)] = np.where(
         np.isnan(values), missing, values
     )
     return laid

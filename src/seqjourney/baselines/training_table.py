@@ -56,7 +56,8 @@ def training_tables(data: TaskData) -> tuple[FeatureSpec, TrainingTable, Trainin
     spec = FeatureSpec.build(data.task, data.tokenizer, train["cutoff"], log_start)
     snapshots = pd.concat([train, validation], ignore_index=True)
     features = point_in_time_features(data.events, snapshots, spec)
-    features = features[_informative(features[: len(train)], spec)]
+    kept = _informative(features[: len(train)], spec)
+    features = pd.DataFrame({name: features[name] for name in kept}, copy=False)
 
     def rows(part: slice) -> TrainingTable:
         chosen = snapshots[part]
@@ -80,9 +81,15 @@ def _informative(features: pd.DataFrame, spec: FeatureSpec) -> list[str]:
         values = column.to_numpy()
         if name in spec.categorical_features:
             kept[str(name).encode()] = str(name)
-        elif np.unique(values).size > 1:
+        elif _varies(values):
             kept.setdefault(hashlib.sha256(values.tobytes()).digest(), str(name))
     return list(kept.values())
+
+
+def _varies(values: np.ndarray) -> bool:
+    """Whether there are two different values; a missing one is a value."""
+    first = values[0]
+    return not bool(np.isnan(values).all() if np.isnan(first) else (values == first).all())
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> float:

@@ -7,24 +7,38 @@ and why, and a fingerprint). A task that changed, or data that was prepared agai
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seqjourney.config import TaskConfig, parse
 from seqjourney.errors import DataError
+from seqjourney.events import engine
 from seqjourney.events.consent import ConsentPolicy, keep_allowed
-from seqjourney.events.log import digest, read_event_log, read_manifest
+from seqjourney.events.log import digest, event_log_files, read_event_log, read_manifest
 from seqjourney.files import read_json, read_parquet, replacing_folder, write_json
-from seqjourney.sequences.snapshots import check_classes, cut_snapshots, resolve_cutoffs
+from seqjourney.sequences.snapshots import (
+    SPLITS,
+    check_classes,
+    check_events,
+    cut_snapshots,
+    resolve_cutoffs,
+)
 from seqjourney.sequences.store import SequenceStore, open_store
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer, fit_tokenizer
 
 FORMAT = 2
+PART_EVENTS = 250_000
+"""Of the customers whose snapshots are cut at a time; a file of the log is the least."""
 
 
 def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
@@ -45,7 +59,7 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
     wanted = digest([FORMAT, manifest["fingerprint"], task.model_dump(mode="json")])
     described = read_json(folder / "task.json") if (folder / "task.json").exists() else {}
     if not isinstance(described, dict) or described.get("fingerprint") != wanted:
-        cut_task(events, prepared, task, wanted)
+        cut_task(backend, prepared, task, wanted)
         described = read_json(folder / "task.json")
     snapshots = read_parquet(folder / "snapshots.parquet")
     if len(snapshots) != described["snapshots"]:
@@ -55,40 +69,86 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
     return TaskData(resolved, events, store, tokenizer, snapshots)
 
 
-def cut_task(events: Any, prepared: Path, task: TaskConfig, fingerprint: str) -> None:
-    """Write the snapshots and the tokenizer of a task beside its data."""
+def cut_task(
+    backend: Any, prepared: Path, task: TaskConfig, fingerprint: str, part_events: int = PART_EVENTS
+) -> None:
+    """Write the snapshots and the tokenizer of a task beside its data.
+
+    Args:
+        backend: from `events.engine.connect`.
+        prepared: folder written by `prepare`.
+        task: as configured.
+        fingerprint: of data and task, by which `load_task_data` knows what was cut.
+        part_events: customers are cut in parts of about so many events.
+
+    Raises:
+        DataError: a named event does not occur, a cutoff lies outside the data, or a split has no
+            snapshot or only one class.
+    """
     manifest = read_manifest(prepared)
     store = open_store(prepared / "store")
     label_only = tuple(manifest["config"]["label_only_events"])
     first, last = (datetime.fromisoformat(manifest[key]) for key in ("first", "last"))
     resolved = resolve_cutoffs(task, first, last)
-    snapshots, excluded = cut_snapshots(events, resolved, store.customer_ids, label_only)
-    if policy := consent_policy(prepared):
-        snapshots, uncovered = keep_allowed(events.get_backend(), snapshots, prepared, policy)
-        check_classes(snapshots, task)
-        for split, reasons in uncovered.items():
-            excluded[split].update(reasons)
-    assert resolved.cutoffs is not None
-    cutoffs_us = [round(c.timestamp() * 1e6) for c in resolved.cutoffs.of("train")]
-    tokenizer = fit_tokenizer(
-        store,
-        max(cutoffs_us),
-        cutoffs_us,
-        customers=learnable_customers(events.get_backend(), prepared, store, max(cutoffs_us)),
-        label_only_events=label_only,
-    )
-    with replacing_folder(prepared / "tasks" / task.name) as folder:
-        snapshots.to_parquet(folder / "snapshots.parquet", index=False)
+    check_events(read_event_log(backend, prepared), resolved)
+    policy = consent_policy(prepared)
+    excluded: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    labels: Counter[tuple[str, int]] = Counter()
+    with replacing_folder(prepared / "tasks" / task.name) as folder, ExitStack() as stack:
+        writer = None
+        for files in _parts(event_log_files(prepared), part_events):
+            events = engine.read_parquet(backend, files)
+            cut, left_out = cut_snapshots(events, resolved, store.customer_ids, label_only)
+            if policy:
+                cut, uncovered = keep_allowed(backend, cut, prepared, policy)
+            for split in SPLITS:
+                excluded[split].update(left_out[split])
+                excluded[split].update(uncovered.get(split, {}) if policy else {})
+            labels.update(zip(cut["split"], cut["label"].tolist(), strict=True))
+            if len(cut):
+                table = pa.Table.from_pandas(cut, preserve_index=False)
+                if writer is None:
+                    file = folder / "snapshots.parquet"
+                    writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
+                writer.write_table(table)
+        check_classes(labels, task)
+        stack.close()
+        assert resolved.cutoffs is not None
+        cutoffs_us = [round(c.timestamp() * 1e6) for c in resolved.cutoffs.of("train")]
+        tokenizer = fit_tokenizer(
+            store,
+            max(cutoffs_us),
+            cutoffs_us,
+            customers=learnable_customers(backend, prepared, store, max(cutoffs_us)),
+            label_only_events=label_only,
+        )
         tokenizer.save(folder / "tokenizer.json")
         write_json(
             folder / "task.json",
             {
                 "fingerprint": fingerprint,
                 "task": resolved.model_dump(mode="json"),
-                "snapshots": len(snapshots),
-                "excluded": excluded,
+                "snapshots": labels.total(),
+                "excluded": {
+                    split: {reason: n for reason, n in reasons.items() if n}
+                    for split, reasons in excluded.items()
+                },
             },
         )
+
+
+def _parts(files: Sequence[Path], events: int) -> Iterator[list[Path]]:
+    """Group the files of an event log, of about so many events each group."""
+    part: list[Path] = []
+    rows = 0
+    for file in files:
+        more = pq.read_metadata(file).num_rows
+        if part and rows + more > events:
+            yield part
+            part, rows = [], 0
+        part.append(file)
+        rows += more
+    yield part
 
 
 def consent_policy(prepared: Path) -> ConsentPolicy | None:

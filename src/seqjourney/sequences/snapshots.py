@@ -2,14 +2,15 @@
 
 `resolve_cutoffs` fixes the cutoffs of a task, `cut_snapshots` turns an event log into one row per
 eligible (customer, cutoff) with its label, and counts who was left out and why. The columnar
-engine does all cutoffs at once. Time rules: an event is known at a cutoff when
-`known_at <= cutoff`; a label looks at `cutoff < timestamp <= cutoff + horizon`, and in training and
-validation at what was known of that when the next split began.
+engine does all cutoffs at once; `cutting.py` asks it part by part, as memory is that of a part.
+Time rules: an event is known at a cutoff when `known_at <= cutoff`; a label looks at
+`cutoff < timestamp <= cutoff + horizon`, and in training and validation at what was known of that
+when the next split began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,10 +105,10 @@ def cut_snapshots(
     customer_ids: np.ndarray,
     label_only_events: tuple[str, ...] = (),
 ) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
-    """Cut every eligible snapshot of a task.
+    """Cut every eligible snapshot of the customers in an event log, or in a part of one.
 
     Args:
-        events: Ibis table of the event log.
+        events: Ibis table of the events, all there are, of some customers.
         task: with explicit cutoffs (see `resolve_cutoffs`).
         customer_ids: (C,) ids in store order.
         label_only_events: events that are no tokens and make nobody eligible.
@@ -115,15 +116,14 @@ def cut_snapshots(
     Returns:
         The snapshots (columns: see `task_data.TaskData`, and `slice_history`, `slice_recency`),
         ordered by customer, cutoff and split; and per split the number of customers-at-cutoffs
-        left out, by reason.
+        left out, by reason, of which every one is named.
 
     Raises:
-        DataError: a named event does not occur, or a split has no snapshot or only one class.
+        DataError: a customer is not in the store.
     """
     import ibis
 
     assert task.cutoffs is not None
-    _check_events(events, task)
     # A training label may use only what was known when validation began, and a validation label
     # what was known when the test began; the test looks at all there is.
     settled = [min(task.cutoffs.of("validation")), min(task.cutoffs.of("test")), datetime.max]
@@ -169,9 +169,7 @@ def cut_snapshots(
     happened = frame.pop("hit").notna().to_numpy()
     frame["label"] = (happened if task.kind == "occurrence" else ~happened).astype(np.int8)
     frame["weight"] = 1.0
-    chosen, excluded = _eligible(frame, task)
-    check_classes(chosen, task)
-    return chosen, excluded
+    return _eligible(frame, task)
 
 
 def eligible_customers(
@@ -259,8 +257,9 @@ def _eligible(
     left = np.zeros(len(frame), bool)
     excluded: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
     for mask, reason in reasons:
-        for split, count in frame["split"][mask & ~left].value_counts().items():
-            excluded.setdefault(str(split), {})[reason] = int(count)
+        counts = frame["split"][mask & ~left].value_counts()
+        for split in SPLITS:
+            excluded[split][reason] = int(counts.get(split, 0))
         left |= mask
     chosen = frame[~left].reset_index(drop=True)
     chosen["slice_history"] = _bands(chosen["end"], _HISTORY_BANDS)
@@ -281,8 +280,8 @@ def _days(length: timedelta) -> str:
     return f"{length.days} days" if length >= timedelta(days=2) else str(length)
 
 
-def _check_events(events: Any, task: TaskConfig) -> None:
-    """Refuse an event name that never occurs: a typo would make a silent, useless task."""
+def check_events(events: Any, task: TaskConfig) -> None:
+    """Refuse an event name that never occurs in a log: a typo would make a silent, useless task."""
     names = events.select("event").distinct().to_pandas()["event"].tolist()
     wanted = {
         "target": task.target,
@@ -298,18 +297,24 @@ def _check_events(events: Any, task: TaskConfig) -> None:
                 )
 
 
-def check_classes(snapshots: pd.DataFrame, task: TaskConfig) -> None:
-    """Refuse a split without snapshots, or with one class only."""
+def check_classes(labels: Mapping[tuple[str, int], int], task: TaskConfig) -> None:
+    """Refuse a split without snapshots, or with one class only.
+
+    Args:
+        labels: how many snapshots each (split, label) has.
+        task: for messages.
+    """
     for split in SPLITS:
-        labels = snapshots["label"][snapshots["split"] == split]
-        if len(labels) == 0:
+        counts = {label: labels[split, label] for label in (0, 1) if labels.get((split, label))}
+        if not counts:
             raise DataError(
                 f"task '{task.name}': no customer is eligible at any {split} cutoff. "
                 "Loosen task.eligible or move task.cutoffs."
             )
-        if labels.nunique() == 1:
+        if len(counts) == 1:
+            ((label, count),) = counts.items()
             raise DataError(
-                f"task '{task.name}': all {len(labels):,} {split} snapshots have label "
-                f"{labels.iloc[0]}; nothing can be learned or measured. "
+                f"task '{task.name}': all {count:,} {split} snapshots have label "
+                f"{label}; nothing can be learned or measured. "
                 "Change task.horizon, task.target or task.cutoffs."
             )

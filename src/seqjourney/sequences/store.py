@@ -13,10 +13,14 @@ missing, `times.npy` (N, 2) int64 microseconds UTC as `[timestamp, known_at]`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +32,9 @@ from seqjourney.errors import DataError
 from seqjourney.files import read_json, read_parquet, write_json
 
 _BATCH_ROWS = 500_000
-_HEADER_BYTES = 128  # of an .npy file; an array without values cannot be mapped
+_HEADER_BYTES = 128  # of an .npy file of rows; an array without values cannot be mapped
 _META = {"categorical_fields", "numeric_fields", "dictionaries", "bytes"}
+_Encoded = tuple[pa.Array, np.ndarray, dict[str, np.ndarray]]
 _ARRAYS: dict[str, type] = {
     "categorical": np.int32,
     "numeric": np.float32,
@@ -60,7 +65,7 @@ def store_fields(config: DataConfig, columns: Sequence[str]) -> tuple[list[str],
 
 
 def write_store(files: Sequence[Path], config: DataConfig, folder: Path) -> None:
-    """Stream an event log into a store; memory stays bounded by a batch and one customer.
+    """Stream an event log into a store; memory stays bounded by two batches and one customer.
 
     Args:
         files: the Parquet files of the event log, each sorted by `(customer_id, timestamp,
@@ -74,24 +79,26 @@ def write_store(files: Sequence[Path], config: DataConfig, folder: Path) -> None
     customers: list[pa.Array] = []
     counts: list[np.ndarray] = []
     widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
+    encode = partial(_encode, numeric=numeric, words=words, label_only=config.label_only_events)
     with ExitStack() as stack:
         # Written, not mapped: a full disk then is an error to explain, not a bus error.
-        arrays = {name: stack.enter_context((folder / f"{name}.raw").open("wb")) for name in widths}
-        for file in files:
-            for table in _whole_customers(file, categorical, numeric):
-                ids, tokens = _customers_and_tokens(table, config.label_only_events)
-                customers.append(ids)
-                counts.append(tokens)
-                table = _in_known_order(_without(table, config.label_only_events))
-                for name, values in _encode(table, categorical, numeric, words).items():
-                    arrays[name].write(values.tobytes())
-    offsets = np.zeros(sum(map(len, counts)) + 1, np.int64)
-    np.cumsum(np.concatenate([*counts, np.zeros(0, np.int64)]), out=offsets[1:])
-    events = int(offsets[-1])
-    dictionaries = {field: sorted(words[field]) for field in categorical}
-    recode = [_sorted_codes(words[field]) for field in categorical]
-    for name, width in widths.items():
-        _finish_array(folder, name, (events, width), recode if name == "categorical" else None)
+        arrays = {
+            name: stack.enter_context((folder / f"{name}.npy").open("w+b")) for name in widths
+        }
+        for name, width in widths.items():
+            _write_header(arrays[name], name, (0, width))
+        tables = (table for file in files for table in _whole_customers(file, categorical, numeric))
+        for ids, tokens, encoded in _one_ahead(encode, tables):
+            customers.append(ids)
+            counts.append(tokens)
+            for name, values in encoded.items():
+                arrays[name].write(values.data)
+        offsets = np.zeros(sum(map(len, counts)) + 1, np.int64)
+        np.cumsum(np.concatenate([*counts, np.zeros(0, np.int64)]), out=offsets[1:])
+        events = int(offsets[-1])
+        _recode(arrays["categorical"], [_sorted_codes(words[field]) for field in categorical])
+        for name, width in widths.items():
+            _write_header(arrays[name], name, (events, width))
     np.save(folder / "offsets.npy", offsets)
     ids = pa.chunked_array(customers, pa.string())
     pq.write_table(pa.table({"customer_id": ids}), folder / "customers.parquet")
@@ -102,17 +109,31 @@ def write_store(files: Sequence[Path], config: DataConfig, folder: Path) -> None
             "events": events,
             "categorical_fields": categorical,
             "numeric_fields": numeric,
-            "dictionaries": dictionaries,
+            "dictionaries": {field: sorted(words[field]) for field in categorical},
             "bytes": {name: (folder / f"{name}.npy").stat().st_size for name in _ARRAYS},
         },
     )
 
 
+def _one_ahead(
+    encode: Callable[[pa.Table], _Encoded], tables: Iterable[pa.Table]
+) -> Iterator[_Encoded]:
+    """Encode tables in a thread while the next one is read."""
+    with ThreadPoolExecutor(1) as worker:
+        doing = None
+        for table in tables:
+            done, doing = doing, worker.submit(encode, table)
+            if done is not None:
+                yield done.result()
+        if doing is not None:
+            yield doing.result()
+
+
 def _whole_customers(
     file: Path, categorical: Sequence[str], numeric: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """Read a sorted file in batches that end where a customer ends."""
-    columns = ["customer_id", "event_id", "timestamp", "known_at", *categorical, *numeric]
+    """Read a sorted file in batches that end where a customer ends, each column in one piece."""
+    columns = ["customer_id", "timestamp", "known_at", *categorical, *numeric]
     parquet = pq.ParquetFile(file, read_dictionary=["customer_id", *categorical])
     rest: pa.Table | None = None
     for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
@@ -121,8 +142,8 @@ def _whole_customers(
             table = pa.concat_tables([rest, table]).unify_dictionaries()
         table = table.combine_chunks()
         # Sorted, so the last customer's rows stand at the end; more of them may follow.
-        last = table["customer_id"][-1].as_py()
-        begins = pc.index(table["customer_id"].cast(pa.string()), last).as_py()
+        others = np.flatnonzero(_new_customers(table)[1:])
+        begins = int(others[-1]) + 1 if len(others) else 0
         if begins:
             yield table.slice(0, begins)
         rest = table.slice(begins)
@@ -130,77 +151,72 @@ def _whole_customers(
         yield rest
 
 
-def _customers_and_tokens(
-    table: pa.Table, label_only: Sequence[str]
-) -> tuple[pa.Array, np.ndarray]:
-    """Return the customers of a sorted table and how many tokens each has.
-
-    Customers of label-only events alone have no tokens but may have labels: they get a place.
-    """
-    ids = table["customer_id"].cast(pa.string()).combine_chunks()
-    new = np.ones(len(ids), bool)
-    new[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-    tokens = np.ones(len(ids), np.int64)
-    if label_only:
-        tokens -= _is_in(table["event"], label_only)
-    return ids.filter(pa.array(new)), np.add.reduceat(tokens, np.flatnonzero(new))
-
-
-def _without(table: pa.Table, label_only: Sequence[str]) -> pa.Table:
-    """Leave out events that become no tokens."""
-    return table.filter(pa.array(~_is_in(table["event"], label_only))) if label_only else table
-
-
-def _is_in(column: pa.ChunkedArray, words: Sequence[str]) -> np.ndarray:
-    found = pc.is_in(column.cast(pa.string()), value_set=pa.array(words, pa.string()))
-    return found.to_numpy().astype(bool)
-
-
-def _in_known_order(table: pa.Table) -> pa.Table:
-    """Order each customer's rows by when they became known; the log is ordered by happening."""
-    if table["known_at"].equals(table["timestamp"]):
-        return table  # as it nearly always is
-    ids = table["customer_id"].combine_chunks()
-    position = pa.array(np.arange(len(table)))  # within equal times, as the log has them
-    new = np.zeros(len(table), np.int64)
-    codes = ids.indices.to_numpy()
+def _new_customers(table: pa.Table) -> np.ndarray:
+    """Mark the first row of every customer of a sorted table, (N,) bool."""
+    codes = table["customer_id"].combine_chunks().indices.to_numpy()
+    new = np.ones(len(codes), bool)
     new[1:] = codes[1:] != codes[:-1]
-    keys = pa.table(
-        {
-            "customer": np.cumsum(new),
-            "known_at": table["known_at"],
-            "timestamp": table["timestamp"],
-            "position": position,
-        }
-    )
-    return table.take(pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]))
+    return new
 
 
 def _encode(
     table: pa.Table,
-    categorical: Sequence[str],
     numeric: Sequence[str],
     words: dict[str, dict[str, int]],
-) -> dict[str, np.ndarray]:
-    """Turn rows of the log into rows of the store's arrays; codes are by first appearance."""
-    widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
+    label_only: Sequence[str],
+) -> _Encoded:
+    """Turn a sorted table of whole customers into what the store holds of them.
+
+    Args:
+        table: rows of the log.
+        numeric: fields.
+        words: of each categorical field, its categories so far with their codes, which go by first
+            appearance; grows.
+        label_only: events that become no tokens.
+
+    Returns:
+        The customers, how many tokens each has, and their rows of the store's arrays. Customers of
+        label-only events alone have no tokens but may have labels: they get a place.
+    """
+    firsts = np.flatnonzero(_new_customers(table))
+    ids = table["customer_id"].combine_chunks().take(pa.array(firsts)).cast(pa.string())
+    tokens = np.ones(len(table), np.int64)
+    if label_only:
+        hidden = pc.is_in(table["event"].cast(pa.string()), pa.array(label_only, pa.string()))
+        tokens -= hidden.to_numpy().astype(bool)
+        table = table.filter(pc.invert(hidden))
+    widths = {"categorical": len(words), "numeric": len(numeric), "times": 2}
     out: dict[str, np.ndarray] = {
         name: np.empty((len(table), n), _ARRAYS[name]) for name, n in widths.items()
     }
-    for position, field in enumerate(categorical):
+    for position, (field, known) in enumerate(words.items()):
         column = table[field].combine_chunks()
         used = column.dictionary.to_pylist()
         codes = np.full(len(used) + 1, -1, np.int32)  # the last for missing
         indices = column.indices.fill_null(len(used)).to_numpy(zero_copy_only=False)
-        for code in np.unique(indices):
+        for code in np.flatnonzero(np.bincount(indices, minlength=1)):
             if code < len(used) and used[code] is not None:
-                codes[code] = words[field].setdefault(used[code], len(words[field]))
+                codes[code] = known.setdefault(used[code], len(known))
         out["categorical"][:, position] = codes[indices]
     for position, field in enumerate(numeric):
         out["numeric"][:, position] = table[field].to_numpy()
     for position, field in enumerate(("timestamp", "known_at")):
         out["times"][:, position] = table[field].cast(pa.int64()).to_numpy()
-    return out
+    order = _known_order(_new_customers(table), out["times"][:, 1])
+    if order is not None:
+        out = {name: values[order] for name, values in out.items()}
+    return ids, np.add.reduceat(tokens, firsts), out
+
+
+def _known_order(new: np.ndarray, known_at: np.ndarray) -> np.ndarray | None:
+    """Order each customer's rows by when they became known; the log is ordered by happening.
+
+    Returns:
+        The rows in order, within equal times as the log has them; None if they are in order.
+    """
+    if (new[1:] | (known_at[1:] >= known_at[:-1])).all():
+        return None  # as it nearly always is
+    return np.lexsort((known_at, np.cumsum(new)))
 
 
 def _sorted_codes(words: dict[str, int]) -> np.ndarray:
@@ -211,22 +227,25 @@ def _sorted_codes(words: dict[str, int]) -> np.ndarray:
     return codes
 
 
-def _finish_array(
-    folder: Path, name: str, shape: tuple[int, int], recode: list[np.ndarray] | None
-) -> None:
-    """Write an .npy file from raw rows, with its header and final codes."""
-    raw, dtype = folder / f"{name}.raw", np.dtype(_ARRAYS[name])
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    rows_at_once = _BATCH_ROWS * shape[1]
-    with raw.open("rb") as source, (folder / f"{name}.npy").open("wb") as target:
-        np.lib.format.write_array_header_1_0(target, header)
-        while len(rows := np.fromfile(source, dtype, rows_at_once)):
-            if recode is not None:
-                rows = rows.reshape(-1, shape[1])
-                for position, codes in enumerate(recode):
-                    rows[:, position] = codes[rows[:, position]]
-            target.write(rows.tobytes())
-    raw.unlink()
+def _write_header(array: BinaryIO, name: str, shape: tuple[int, int]) -> None:
+    """Write the header of an .npy file; numpy leaves room in it for a longer shape."""
+    dtype = np.lib.format.dtype_to_descr(np.dtype(_ARRAYS[name]))
+    array.seek(0)
+    np.lib.format.write_array_header_1_0(
+        array, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+
+
+def _recode(array: BinaryIO, maps: Sequence[np.ndarray]) -> None:
+    """Give an .npy file of codes, (N, F), their final codes; one map for each field."""
+    rows_at_once = _BATCH_ROWS * len(maps)
+    array.seek(_HEADER_BYTES)
+    while len(codes := np.frombuffer(bytearray(array.read(4 * rows_at_once)), np.int32)):
+        rows = codes.reshape(-1, len(maps))
+        for position, final in enumerate(maps):
+            rows[:, position] = final[rows[:, position]]
+        array.seek(-rows.nbytes, 1)
+        array.write(rows.data)
 
 
 def open_store(folder: Path) -> SequenceStore:
@@ -280,3 +299,12 @@ def known_before(
             owners = np.searchsorted(store.offsets, np.arange(rows.start, rows.stop), "right") - 1
             known &= customers[owners]
         yield rows, known
+        _let_go(store)
+
+
+def _let_go(store: SequenceStore) -> None:
+    """Hand pages of the mapped files that were read back to the system, which may need them."""
+    for array in (store.times, store.categorical, store.numeric):
+        mapped = getattr(array, "_mmap", None)  # of numpy's memmap; none in memory
+        if hasattr(mapped, "madvise"):  # not on Windows
+            mapped.madvise(mmap.MADV_DONTNEED)

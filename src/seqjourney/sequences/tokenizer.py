@@ -158,8 +158,8 @@ def fit_tokenizer(
             codes = store.categorical[rows, position][known]
             count += np.bincount(codes % len(count), minlength=len(count))
         for position, moment in enumerate(moments):
-            values = signed_log(store.numeric[rows, position][known].astype(np.float64))
-            values = values[np.isfinite(values)]
+            values = store.numeric[rows, position][known]
+            values = signed_log(values[np.isfinite(values)].astype(np.float64))
             samples[position].append(values[-int(moment[0]) % stride :: stride])
             moment += len(values), values.sum(), (values**2).sum()
     end = datetime.fromtimestamp(until_us / 1e6, UTC).isoformat()

@@ -20,6 +20,7 @@ from seqjourney.events.engine.files import (
 from seqjourney.events.engine.results import (
     fetch_arrow,
     keep,
+    keeping,
     materialise,
     write_buckets,
     write_parquet,
@@ -36,6 +37,7 @@ __all__ = [
     "json_keys",
     "json_texts",
     "keep",
+    "keeping",
     "materialise",
     "moment",
     "position_of",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from seqjourney.events.engine.connection import is_spark
 from seqjourney.events.engine.files import literal_path
+
+_MOST_AT_ONCE = 4
+"""Buckets that are written at the same time: each is sorted in memory that all of them share."""
 
 
 def materialise(
@@ -30,10 +35,20 @@ def materialise(
         backend.to_parquet(rows, place, compression="snappy")
         return backend.read_parquet(literal_path(place))
     backend.to_parquet(rows, place, partition_by=partition_by, compression="snappy")
-    if not any(place.glob("*/*.parquet")):
-        return None
-    names = [literal_path(file) for file in sorted(Path(place).glob("*/*.parquet"))]
-    return backend.read_parquet(names, hive_partitioning=True)
+    files = sorted(place.glob("*/*.parquet"))
+    return _lasting_view(backend, files) if files else None
+
+
+def _lasting_view(backend: Any, files: Sequence[Path]) -> Any:
+    """Open files of a partitioned table so that `write_buckets` sees it from every connection."""
+    import ibis
+
+    name = ibis.util.gen_name("materialised")
+    names = ", ".join(f"'{literal_path(file).replace(chr(39), chr(39) * 2)}'" for file in files)
+    backend.raw_sql(
+        f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{names}], hive_partitioning = true)'
+    )
+    return backend.table(name)
 
 
 def keep(backend: Any, name: str, rows: Any) -> Any:
@@ -41,6 +56,19 @@ def keep(backend: Any, name: str, rows: Any) -> Any:
     if is_spark(backend):
         return _spark().keep(backend, name, rows)
     return backend.create_table(name, rows)
+
+
+@contextmanager
+def keeping(backend: Any, rows: Any) -> Iterator[Any]:
+    """Compute a table for as long as the block lasts; it is in memory, or spilled."""
+    import ibis
+
+    name = ibis.util.gen_name("kept")
+    if is_spark(backend):
+        yield _spark().keep(backend, name, rows)
+        return
+    yield backend.create_table(name, rows, temp=True)
+    backend.raw_sql(f'DROP TABLE "{name}"')
 
 
 def write_parquet(
@@ -65,7 +93,8 @@ def write_buckets(
 
     Args:
         backend: from `connect`.
-        rows_of: returns the rows of one bucket of customers, or of all (None).
+        rows_of: returns the rows of one bucket of customers, or of all (None); made of nothing but
+            what `materialise` has partitioned and `keep` has kept.
         folder: does not exist yet.
         columns: what to write, in order.
         order: columns that put the rows in a total order.
@@ -75,11 +104,30 @@ def write_buckets(
     if is_spark(backend):
         _spark().write_buckets(backend, rows_of(None), folder, columns, order)
         return
-    for bucket in BUCKETS:
-        target = folder / f"bucket={bucket}"
-        target.mkdir(parents=True)
-        part = rows_of(bucket).select(*columns).order_by(*order)
-        backend.to_parquet(part, target / "part-0.parquet", compression="zstd")
+    zone, threads = backend.con.execute(
+        "SELECT current_setting('TimeZone'), current_setting('threads')"
+    ).fetchone()
+
+    def write(query: str, place: Path) -> None:
+        place.mkdir(parents=True)
+        file = str(place / "part-0.parquet").replace("'", "''")
+        with backend.con.cursor() as connection:
+            connection.execute(f"SET TimeZone = '{zone}'")
+            connection.execute(f"COPY ({query}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
+
+    # A bucket is often but one group of rows, which the engine gives to one thread.
+    with ThreadPoolExecutor(min(threads, _MOST_AT_ONCE)) as workers:
+        written = []
+        for bucket in BUCKETS:
+            part = rows_of(bucket).select(*columns).order_by(*order)
+            place = folder / f"bucket={bucket}"
+            written.append(workers.submit(write, backend.compile(part), place))
+        try:
+            for one in written:
+                one.result()
+        except BaseException:
+            workers.shutdown(cancel_futures=True)
+            raise
 
 
 def fetch_arrow(backend: Any, rows: Any) -> Any:
