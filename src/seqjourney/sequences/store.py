@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -305,6 +305,6 @@ def known_before(
 def _let_go(store: SequenceStore) -> None:
     """Hand pages of the mapped files that were read back to the system, which may need them."""
     for array in (store.times, store.categorical, store.numeric):
-        mapped = getattr(array, "_mmap", None)  # of numpy's memmap; none in memory
+        mapped: Any = getattr(array, "_mmap", None)  # of numpy's memmap; none in memory
         if hasattr(mapped, "madvise"):  # not on Windows
             mapped.madvise(mmap.MADV_DONTNEED)
