@@ -31,7 +31,6 @@ _CODE = (
     "sequences/store.py",
     "sequences/task_data.py",
     "sequences/tokenizer.py",
-    "commands/train.py",
     "evaluation/calibration.py",
     "evaluation/calibrator_choice.py",
     "evaluation/logistic.py",
