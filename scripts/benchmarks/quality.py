@@ -183,10 +183,11 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
                 finished.append((asked, folder))
     if not finished:
         return
+    frames = [read_predictions(folder) for _, folder in finished]
     with redirect_stdout(io.StringIO()):  # says that runs share a name
-        (joined,) = join_runs([read_predictions(folder) for _, folder in finished])
+        (joined,) = join_runs(frames)
     name_of = {run: name for name, run in joined.runs.items()}
-    names = [name_of[f"{task.experiment}/{folder.name}"] for _, folder in finished]
+    names = [name_of[frame["run"].iloc[0]] for frame in frames]
     values = _estimated(joined.split("test"), names, _replicates(chosen))
     test = joined.split("test").snapshots
     for model in dict.fromkeys(asked.model for asked, _ in finished):

@@ -31,7 +31,6 @@ _CODE = (
     "sequences/store.py",
     "sequences/task_data.py",
     "sequences/tokenizer.py",
-    "commands/train.py",
     "evaluation/calibration.py",
     "evaluation/calibrator_choice.py",
     "evaluation/logistic.py",
@@ -60,13 +59,34 @@ class Runs:
         """Return the folder of a run; None without its data, or when it may not be trained."""
         from seqjourney.commands.train import train as train_run
         from seqjourney.config import Config, parse
-        from seqjourney.events.log import digest, read_manifest
 
         content = self._content(asked)
         processed = self._processed(content)
         if processed is None:
             return None
-        content["processed"] = str(processed)
+        run = self.place(asked, content, processed)
+        if (run / "run.json").is_file():
+            return run
+        if not train:
+            return None
+        # An interrupted network goes on where it stopped.
+        resumable = run.with_name(run.name + ".partial") / "checkpoints/latest.ckpt"
+        content["trainer"]["resume"] = resumable.exists()
+        content |= {"run": str(run), "processed": str(processed)}
+        started = time.perf_counter()
+        with redirect_stdout(io.StringIO()):
+            done = train_run(parse(Config, content, "configuration"))
+        print(
+            f"{asked.experiment} {asked.model} seed {asked.seed}: validation AP "
+            f"{done.validation['average_precision']:.4f}, {time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
+        return done.folder
+
+    def place(self, asked: Asked, content: dict[str, Any], processed: Path) -> Path:
+        """Return where a run lies, named by all that decides how it comes out."""
+        from seqjourney.events.log import digest, read_manifest
+
         name = content["data"]["name"]
         kept = {key: value for key, value in content.items() if key not in _ASIDE}
         kept["data"] = {k: v for k, v in content["data"].items() if k not in ("path", "threads")}
@@ -78,24 +98,7 @@ class Runs:
             code = digest_of_code(*_CODE, "baselines")
         log = read_manifest(processed / name)["fingerprint"]
         mark = digest([kept, log, code])
-        run = self._folder / "runs" / asked.experiment / f"{asked.model}-s{asked.seed}-{mark}"
-        if (run / "run.json").is_file():
-            return run
-        if not train:
-            return None
-        # An interrupted network goes on where it stopped.
-        resumable = run.with_name(run.name + ".partial") / "checkpoints/latest.ckpt"
-        content["trainer"]["resume"] = resumable.exists()
-        content["run"] = str(run)
-        started = time.perf_counter()
-        with redirect_stdout(io.StringIO()):
-            done = train_run(parse(Config, content, "configuration"))
-        print(
-            f"{asked.experiment} {asked.model} seed {asked.seed}: validation AP "
-            f"{done.validation['average_precision']:.4f}, {time.perf_counter() - started:.0f} s",
-            flush=True,
-        )
-        return done.folder
+        return self._folder / "runs" / asked.experiment / f"{asked.model}-s{asked.seed}-{mark}"
 
     def _content(self, asked: Asked) -> dict[str, Any]:
         """Compose the configuration that `scripts/train.py` would train with."""
