@@ -13,8 +13,7 @@ def main(cfg: DictConfig) -> float:
     from seqjourney.config import Config, parse
 
     settings = cli.to_plain(cli.take_prepared_data(cfg))
-    run = train(parse(Config, settings, "configuration"))
-    return run.validation["average_precision"]
+    return train(parse(Config, settings, "configuration")).objective
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from small_logs import data_config, small_task
 EXPERIMENTS = [
     "demo",
     "demo_churn",
+    "demo_ltv",
     "online_retail_conversion",
     "online_retail_churn",
+    "online_retail_ltv",
     "app_onboarding_conversion",
     "multitouch_attribution_conversion",
 ]
@@ -47,7 +49,7 @@ def test_every_experiment_is_valid_with_every_model(compose, experiment, model):
         ("task.horizon", "30", r"task.horizon: .*got '30'"),
         ("task.horizon", 30, r"task.horizon: a duration needs a unit: write '30d'"),
         ("task.horizon", "0d", r"task.horizon: a duration must be longer than nothing"),
-        ("task.kind", "presence", r"task.kind: .*'occurrence' or 'absence'.*got 'presence'"),
+        ("task.kind", "presence", r"task.kind: .*'occurrence', 'absence'.*got 'presence'"),
         ("task.target", [], r"task.target: .*at least 1"),
         ("task.cutoffs", {"train": [], "validation": [], "test": []}, r"task.cutoffs.train"),
         ("data.max_quarantined_share", 3, r"max_quarantined_share: .*less than or equal to 1"),

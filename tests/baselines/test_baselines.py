@@ -17,6 +17,7 @@ from seqjourney.config import (
     LightGBMConfig,
     LogisticConfig,
     ParetoNBDConfig,
+    PastValueConfig,
     RecencyConfig,
     TrainerConfig,
 )
@@ -30,6 +31,7 @@ CONFIGS = [
     CatBoostConfig(kind="catboost", name="catboost", trials=2, rounds=30),
     BGNBDConfig(kind="bgnbd", name="bgnbd"),
     ParetoNBDConfig(kind="paretonbd", name="paretonbd"),
+    PastValueConfig(kind="past_value", name="past_value"),
 ]
 LEARNERS = CONFIGS[2:5]
 TRAINER = TrainerConfig(progress=False, threads=1)

@@ -33,6 +33,7 @@ def full_batch(words: Tokenizer) -> Batch:
         labels=torch.zeros(asked),
         weights=torch.ones(asked),
         rows=torch.arange(WINDOWS * SNAPSHOTS).reshape(asked),
+        values=torch.zeros(asked),
     )
 
 

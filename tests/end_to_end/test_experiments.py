@@ -66,7 +66,9 @@ def test_experiment_runs(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_model_config_runs(model: str, in_shop: list[str], tmp_path: Path):
-    folder = run("demo", f"model={model}", f"output={tmp_path}", *SMALLER.get(model, []), *in_shop)
+    experiment = "demo_ltv" if model == "past_value" else "demo"
+    smaller = SMALLER.get(model, [])
+    folder = run(experiment, f"model={model}", f"output={tmp_path}", *smaller, *in_shop)
     scores = pd.read_parquet(folder / "predictions.parquet")
     assert scores["model"].unique().tolist() == [model]
     assert scores["probability"].between(0, 1).all()

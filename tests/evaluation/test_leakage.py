@@ -189,3 +189,24 @@ def test_a_score_that_is_not_a_number_does_not_pass(data):
 
     with pytest.raises(LeakageError):
         check_future_blind(Scores(broken), data)
+
+
+class Amounts(Scores):
+    """Honest scores beside amounts of another kind."""
+
+    per_buyer = True
+
+    def __init__(self, amount):
+        super().__init__(lambda d: np.asarray(last_known(d), float))
+        self._amount = amount
+
+    def score_and_amount(self, data: TaskData):
+        return self.score(data), np.asarray(self._amount(data), float)
+
+
+def test_an_amount_that_peeks_at_the_future_is_caught(data):
+    summed = replace(data, task=data.task.model_copy(update={"kind": "sum"}))
+    for peek in (mean_of_all_values, purchases_ever, counted_later):
+        with pytest.raises(LeakageError, match="changed the expected amount"):
+            check_future_blind(Amounts(peek), summed)
+    assert check_future_blind(Amounts(events_known), summed) == 0.0

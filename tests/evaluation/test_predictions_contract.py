@@ -141,3 +141,53 @@ def test_a_test_split_without_both_outcomes_is_refused(frames):
         join_runs([lost])
     with pytest.raises(DataError, match="no run"):
         join_runs([])
+
+
+def valued(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The same rows as a task that sums would have them."""
+    size = np.random.default_rng(seed).lognormal(3, 1, len(frame))
+    came = frame["label"] * np.random.default_rng(0).lognormal(3, 1, len(frame))
+    return frame.assign(value=came, expected_value=size)
+
+
+def test_values_are_written_read_and_joined(frames, tmp_path):
+    file = write_predictions(valued(frames[0]), tmp_path / "predictions.parquet")
+    names = [*SCHEMA.names, "value", "expected_value", "slice_tenure"]
+    assert pq.read_schema(file).names == names
+    back = [read_predictions(file), valued(frames[1], 1)]
+    (task,) = join_runs(back)
+    test = task.split("test")
+    assert set(test.expected) == {"gru", "transformer"}
+    assert (test.snapshots["label"] == (test.snapshots["value"] > 0)).all()
+    rows = back[0][back[0]["split"] == "test"].sort_values("customer_id")
+    np.testing.assert_array_equal(test.expected["gru"], rows["expected_value"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="value"), "column expected_value stands alone"),
+        (lambda f: f.assign(expected_value=-1.0), "expected_value must be 0 or more"),
+        (lambda f: f.assign(expected_value=np.inf), "expected_value must be 0 or more"),
+        (lambda f: f.assign(expected_value=np.nan), "column expected_value has .* empty"),
+        (lambda f: f.assign(value=5.0), "label must be 1 where value is above 0"),
+        (lambda f: f.assign(expected_value=1), None),
+    ],
+)
+def test_bad_values_are_refused(frames, tmp_path, change, message):
+    bad = change(valued(frames[0]))
+    if message is None:
+        write_predictions(bad, tmp_path / "predictions.parquet")
+        return
+    with pytest.raises(DataError, match=message):
+        write_predictions(bad, tmp_path / "predictions.parquet")
+
+
+def test_runs_must_agree_on_what_came_in(frames):
+    first, second = valued(frames[0]), valued(frames[1])
+    with pytest.raises(DataError, match="'transformer' has no expected_value"):
+        join_runs([first, frames[1]])
+    # Refunds that one run has not seen.
+    other = second.assign(value=second["value"] * 2)
+    with pytest.raises(DataError, match="column value differs between 'gru' and 'transformer'"):
+        join_runs([first, other])

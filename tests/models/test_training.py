@@ -236,7 +236,8 @@ def test_members_learn_as_they_would_alone():
 
     inputs = draw(np.random.default_rng(0), tokenizer(), 3, 10, 4)
     labels = (torch.arange(12).reshape(3, 4) % 2).float()
-    batch = Batch(*inputs, labels, torch.ones(3, 4), torch.zeros(3, 4, dtype=torch.int64))
+    rows, nothing = torch.zeros(3, 4, dtype=torch.int64), torch.zeros(3, 4)
+    batch = Batch(*inputs, labels, torch.ones(3, 4), rows, nothing)
     training = JourneyTraining(model, config, batch_weight=12.0)
     training.log = lambda *_, **__: None  # type: ignore[method-assign]
     training.training_step(batch, 0).backward()

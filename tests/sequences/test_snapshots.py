@@ -348,3 +348,70 @@ def test_a_target_that_nobody_knew_of_when_the_next_split_began_is_no_training_l
     found, _ = cut_snapshots(as_table(frame), task, customers)
     with pytest.raises(DataError, match=r"all .* train snapshots have label 0"):
         check_classes(label_counts(found), task)
+
+
+def money_log(rows) -> pd.DataFrame:
+    """Rows of (customer, happened, known later by, event, value), in days."""
+    return small_log([row[:4] for row in rows]).assign(value=[float(row[4]) for row in rows])
+
+
+def test_a_sum_is_what_came_in_less_refunds_by_hand() -> None:
+    nan = float("nan")
+    rows = [
+        # Bought at 7 and 9 and sent some back; the cutoff's own event is the past's.
+        (0, 1, 0, "buy", 5), (0, 6 - 1, 0, "buy", 100), (0, 7, 0, "buy", 10.1),
+        (0, 8, 0, "buy", 20.2), (0, 8.5, 0, "refund", -0.3), (0, 8.6, 0, "visit", 999),
+        # 0.1 + 0.2 - 0.3 is nothing at all: no buyer.
+        (1, 1, 0, "visit", nan), (1, 6, 0, "buy", 0.1), (1, 7, 0, "buy", 0.2),
+        (1, 7.5, 0, "refund", -0.3),
+        # Sends back what was bought before: less than nothing.
+        (2, 1, 0, "buy", 50), (2, 6, 0, "refund", -50),
+        # Known only after validation has begun: not for a label of training.
+        (3, 1, 0, "visit", nan), (3, 6, 10, "buy", 70),
+        # Bought for nothing that anybody wrote down.
+        (4, 1, 0, "visit", nan), (4, 6, 0, "buy", nan),
+        # Somebody to buy in validation and test.
+        (5, 1, 0, "visit", nan), (5, 15, 0, "buy", 3), (5, 21, 0, "buy", 4), (5, 22, 0, "buy", 8),
+    ]  # fmt: skip
+    log = money_log(rows)
+    cutoffs = {"train": ["2023-01-06"], "validation": ["2023-01-14"], "test": ["2023-01-20"]}
+    task = small_task(
+        kind="sum", target=["buy", "refund"], horizon=HORIZON + HORIZON / 3, cutoffs=cutoffs
+    )
+    customers = np.array(sorted(log["customer_id"].unique()), dtype=object)
+    found, _ = cut_snapshots(as_table(log), task, customers)
+    by_split = found.set_index(["split", "customer_id"])
+    train = by_split.loc["train"]
+    assert train["value"].to_dict() == {
+        "c0": 30.0, "c1": 0.0, "c2": -50.0, "c3": 0.0, "c4": 0.0, "c5": 0.0
+    }  # fmt: skip
+    assert train["label"].to_dict() == {"c0": 1, "c1": 0, "c2": 0, "c3": 0, "c4": 0, "c5": 0}
+    assert by_split.loc["validation", "value"]["c5"] == 3
+    assert by_split.loc["test", "value"]["c5"] == 12
+    assert found["value"].dtype == np.float64
+
+
+def test_only_a_sum_has_values_and_its_column_must_be_a_number() -> None:
+    log = clean_log(raw_events())
+    store = as_store(log)
+    found, _ = cut_snapshots(as_table(log), small_task(), store.customer_ids)
+    assert "value" not in found
+    for column, hint in (("valeu", "Did you mean 'value'"), ("country", "value, items")):
+        task = small_task(kind="sum", value=column)
+        with pytest.raises(DataError, match=f"task.value names '{column}'.*{hint}"):
+            check_events(as_table(log), task)
+
+
+def test_another_column_can_be_summed_and_labels_follow() -> None:
+    log = clean_log(raw_events())
+    store = as_store(log)
+    found, _ = cut_snapshots(
+        as_table(log), small_task(kind="sum", value="items"), store.customer_ids
+    )
+    row = found[found["label"] == 1].iloc[-1]
+    mine = log[(log["customer_id"] == row["customer_id"]) & (log["event"] == "purchase")]
+    inside = (mine["timestamp"] > row["cutoff"]) & (
+        mine["timestamp"] <= row["cutoff"] + pd.Timedelta("30D")
+    )
+    assert row["split"] == "test" and row["value"] == mine["items"][inside].sum() > 0
+    assert (found["label"] == (found["value"] > 0)).all()

@@ -5,7 +5,8 @@ features, a few hundred numbers that say what was known of a customer at a cutof
 Pareto/NBD know only when a customer first and last bought and how often.
 Read `feature_spec.py`, `feature_queries.py`, `features.py`, then `rules.py`, `logistic.py` and
 `boosting.py` with its two libraries; then `purchase_counts.py` and `btyd.py`. `build` turns a
-configuration into a baseline. `gamma_gamma.py` says what a purchase will be worth.
+configuration into a baseline. For tasks that sum, `past_value.py` is the rule, `two_part.py` what
+boosted trees do, and `purchase_values.py` with `gamma_gamma.py` says what a purchase is worth.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ BASELINES = {
     "catboost": "boosting_catboost:CatBoost",
     "bgnbd": "btyd:BuyTillYouDie",
     "paretonbd": "btyd:BuyTillYouDie",
+    "past_value": "past_value:PastValue",
 }
 
 

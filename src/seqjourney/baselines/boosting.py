@@ -4,6 +4,7 @@ The first trial is a fixed cautious setting; a random one replaces it only by do
 validation, so that a small validation split cannot talk the search into something wild unopposed.
 Each library gets the same features, number of trials, most rounds and patience. Read
 `boosting_lightgbm.py` and `boosting_catboost.py` next. Saved as JSON and the library's own text.
+Of a `sum` task a second search, by the same rules, learns how much (`two_part.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from seqjourney.baselines.training_table import (
     average_precision,
     training_tables,
 )
+from seqjourney.baselines.two_part import AmountTrees, buyers, log_error, smearing
 from seqjourney.config import CatBoostConfig, LightGBMConfig, TrainerConfig
 from seqjourney.errors import DataError
 from seqjourney.files import read_json, replacing_file, write_json
@@ -43,7 +45,16 @@ class Trial:
     """The trees up to the best round, as text of the library's own."""
     rounds: int
     scores: np.ndarray
-    """Log-odds of the validation snapshots."""
+    """Log-odds of the validation snapshots, or log amounts."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The best trial of a search."""
+
+    trial: Trial
+    setting: dict[str, Any]
+    judged: float
 
 
 class Boosting(ABC):
@@ -51,6 +62,7 @@ class Boosting(ABC):
 
     config_class: ClassVar[type[LightGBMConfig] | type[CatBoostConfig]]
     trees_file: ClassVar[str]
+    per_buyer = True
 
     def __init__(self, config: LightGBMConfig | CatBoostConfig) -> None:
         self.config = config
@@ -59,6 +71,7 @@ class Boosting(ABC):
         self._spec: FeatureSpec | None = None
         self._columns: list[str] = []
         self._trees = ""
+        self._amounts: AmountTrees | None = None
 
     @abstractmethod
     def _cautious(self, rows: int) -> dict[str, Any]:
@@ -74,20 +87,51 @@ class Boosting(ABC):
 
     @abstractmethod
     def _boost(
-        self, sets: Any, setting: dict[str, Any], trainer: TrainerConfig, seed: int
+        self, sets: Any, setting: dict[str, Any], trainer: TrainerConfig, seed: int, amounts: bool
     ) -> Trial:
-        """Add trees until validation gets no better."""
+        """Add trees until validation gets no better; labels are classes, or log amounts."""
 
     @abstractmethod
-    def _predict(self, features: pd.DataFrame) -> np.ndarray:
-        """Return the log-odds that the chosen trees give."""
+    def _predict(self, trees: str, features: pd.DataFrame) -> np.ndarray:
+        """Return the log-odds, or log amounts, that trees give."""
 
     def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
         """Try every setting with early stopping and keep the best on validation."""
         self._spec, train, validation = training_tables(data)
         self._columns = train.features.columns.tolist()
-        self.validation_score_ = -1.0
+        found, trials = self._search(train, validation, trainer, seed, amounts=False)
+        self.validation_score_, self.chosen_ = found.judged, found.setting
+        self._trees = found.trial.trees
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "trials.json", trials)
+        if data.task.kind == "sum":
+            split = {name: data.of(name).snapshots for name in ("train", "validation")}
+            train, validation = (
+                buyers(train, split["train"]),
+                buyers(validation, split["validation"]),
+            )
+            found, trials = self._search(train, validation, trainer, seed, amounts=True)
+            factor = smearing(found.trial.scores, validation)
+            self._amounts = AmountTrees(found.trial.trees, factor, found.setting)
+            write_json(folder / "amount_trials.json", trials)
+
+    def _search(
+        self,
+        train: TrainingTable,
+        validation: TrainingTable,
+        trainer: TrainerConfig,
+        seed: int,
+        *,
+        amounts: bool,
+    ) -> tuple[_Found, list[dict[str, Any]]]:
+        """Try every setting; return the best one by validation, and what each led to."""
+        judge, name = (
+            (log_error, "validation_log_error")
+            if amounts
+            else (average_precision, "validation_average_precision")
+        )
         sets = self._sets(train, validation)
+        best: _Found | None = None
         trials = []
         for setting in track(
             self._settings(len(train.labels), seed),
@@ -96,15 +140,14 @@ class Boosting(ABC):
             disable=not trainer.progress,
             transient=True,
         ):
-            trial = self._boost(sets, setting, trainer, seed)
-            found = average_precision(validation.labels, trial.scores, validation.weights)
+            trial = self._boost(sets, setting, trainer, seed, amounts)
+            judged = judge(validation.labels, trial.scores, validation.weights)
             chosen = {**setting, "rounds": trial.rounds}
-            trials.append({**chosen, "validation_average_precision": found})
-            if found > self.validation_score_:
-                self.validation_score_, self.chosen_ = found, chosen
-                self._trees = trial.trees
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "trials.json", trials)
+            trials.append({**chosen, name: judged})
+            if best is None or (judged < best.judged if amounts else judged > best.judged):
+                best = _Found(trial, chosen, judged)
+        assert best is not None
+        return best, trials
 
     def _settings(self, rows: int, seed: int) -> Iterator[dict[str, Any]]:
         random = np.random.default_rng(seed)
@@ -120,10 +163,20 @@ class Boosting(ABC):
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds of every snapshot."""
+        return self._predict(self._trees, self._features(data))
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-odds, and what a buyer brings in; of a `sum` task."""
+        assert self._amounts is not None
+        features = self._features(data)
+        logs = self._predict(self._amounts.trees, features)
+        return self._predict(self._trees, features), self._amounts.amounts(logs)
+
+    def _features(self, data: TaskData) -> pd.DataFrame:
         if self._spec is None:
             raise DataError("the boosted trees have not been fitted; train them first.")
         features = point_in_time_features(data.events, data.snapshots, self._spec)
-        return self._predict(features[self._columns])
+        return features[self._columns]
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and the trees."""
@@ -131,6 +184,9 @@ class Boosting(ABC):
             raise DataError("the boosted trees have not been fitted; train them first.")
         with replacing_file(folder / self.trees_file) as partial:
             partial.write_text(self._trees, encoding="utf-8")
+        if self._amounts is not None:
+            with replacing_file(folder / f"amount_{self.trees_file}") as partial:
+                partial.write_text(self._amounts.trees, encoding="utf-8")
         content = {
             "kind": self.config.kind,
             "config": self.config.model_dump(mode="json"),
@@ -138,6 +194,7 @@ class Boosting(ABC):
             "validation_score": self.validation_score_,
             "features": self._spec.to_json(),
             "columns": self._columns,
+            **({} if self._amounts is None else {"amounts": self._amounts.to_json()}),
         }
         write_json(folder / "model.json", content)
 
@@ -151,4 +208,7 @@ class Boosting(ABC):
         model._spec = FeatureSpec.from_json(content["features"])
         model._columns = content["columns"]
         model._trees = (folder / cls.trees_file).read_text(encoding="utf-8")
+        if "amounts" in content:
+            trees = (folder / f"amount_{cls.trees_file}").read_text(encoding="utf-8")
+            model._amounts = AmountTrees(trees, **content["amounts"])
         return model

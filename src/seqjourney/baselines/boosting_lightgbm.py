@@ -69,14 +69,15 @@ class LightGBM(Boosting):
         setting: dict[str, Any],
         trainer: TrainerConfig,
         seed: int,
+        amounts: bool,
     ) -> Trial:
         import lightgbm
 
         train, validation, matrix = sets
         parameters = {
             **setting,
-            "objective": "binary",
-            "metric": "average_precision",
+            "objective": "regression" if amounts else "binary",
+            "metric": "rmse" if amounts else "average_precision",
             "bagging_freq": 1,
             "feature_pre_filter": False,
             "max_bin": BINS,
@@ -98,10 +99,10 @@ class LightGBM(Boosting):
         trees = booster.model_to_string(num_iteration=rounds)
         return Trial(trees, rounds, np.asarray(scores, dtype=np.float64))
 
-    def _predict(self, features: pd.DataFrame) -> np.ndarray:
+    def _predict(self, trees: str, features: pd.DataFrame) -> np.ndarray:
         import lightgbm
 
-        booster = lightgbm.Booster(model_str=self._trees)
+        booster = lightgbm.Booster(model_str=trees)
         scores = booster.predict(_matrix(features, self._codes), raw_score=True, num_threads=0)
         return np.asarray(scores, dtype=np.float64)
 

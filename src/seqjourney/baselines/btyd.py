@@ -11,6 +11,9 @@ points, and to count it several times would be to claim more evidence than there
 the last cutoff alone would, where only recent buyers are eligible, hide from the model how
 customers leave.
 
+Of a `sum` task a purchase is a target event of positive value (a refund is none), and
+`purchase_values.py` says how much it brings in.
+
 Without a target event so far there is no history. Such customers get the rate of positive labels
 among such training snapshots; one more snapshot, with the rate of all, keeps it inside (0, 1).
 """
@@ -26,7 +29,9 @@ from ibis import Table, memtable
 
 from seqjourney.baselines.feature_queries import periods_with_events
 from seqjourney.baselines.feature_spec import period_us
+from seqjourney.baselines.past_value import earlier_targets
 from seqjourney.baselines.purchase_counts import BGNBD, History, ParetoNBD, PurchaseModel
+from seqjourney.baselines.purchase_values import PurchaseValues, totals
 from seqjourney.baselines.training_table import average_precision, both_classes
 from seqjourney.config import BGNBDConfig, ParetoNBDConfig, TrainerConfig
 from seqjourney.errors import DataError
@@ -76,12 +81,16 @@ def purchase_histories(
 class BuyTillYouDie:
     """Customers buy at random until they leave; scores are log-odds."""
 
+    per_buyer = True
+
     def __init__(self, config: BGNBDConfig | ParetoNBDConfig) -> None:
         self.config = config
         self.chosen_: dict[str, Any] = {}
         self.validation_score_ = float("nan")
         self._question: dict[str, Any] = {}
-        """`target`, `absence`, `unit_us` and `horizon` (in units): what is asked of the model."""
+        """`target`, `absence`, `unit_us` and `horizon` (in units): what is asked of the model; of a
+        `sum` task also the column `value`."""
+        self._values: PurchaseValues | None = None
 
     def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
         """Fit with every penalty on training customers and keep the best on validation."""
@@ -90,7 +99,13 @@ class BuyTillYouDie:
         customers = train[["customer_id"]].drop_duplicates()
         if len(customers) > _MOST_CUSTOMERS:
             customers = customers.sample(_MOST_CUSTOMERS, random_state=seed)
-        histories = self._histories(data, customers.assign(cutoff=train["cutoff"].max()))
+        customers = customers.assign(cutoff=train["cutoff"].max())
+        histories = self._histories(data, customers)
+        if data.task.kind == "sum":
+            count = np.nan_to_num(histories.frequency + 1)
+            none = ~_has_target(self._histories(data, train))
+            spent = self._spent(data, customers)
+            self._values = PurchaseValues.fit(count, spent, train, none)
         histories = histories.of(_has_target(histories))
         if not (histories.frequency > 0).any():
             raise DataError(
@@ -116,15 +131,10 @@ class BuyTillYouDie:
 
     def _ask(self, data: TaskData) -> dict[str, Any]:
         task = data.task
-        target = [name for name in task.target if name not in data.tokenizer.label_only_events]
-        if not target:
-            raise DataError(
-                f"task '{task.name}': {self.config.kind} learns from earlier target events, and "
-                f"{' and '.join(task.target)} serve labels only. Choose another model."
-            )
         unit_us = period_us(task.horizon)
         return {
-            "target": target,
+            "target": list(earlier_targets(data, self.config.kind)),
+            **({"value": task.value} if task.kind == "sum" else {}),
             "absence": task.kind == "absence",
             "unit_us": unit_us,
             "horizon": task.horizon.total_seconds() * 1e6 / unit_us,
@@ -132,7 +142,14 @@ class BuyTillYouDie:
 
     def _histories(self, data: TaskData, snapshots: pd.DataFrame) -> History:
         target, unit_us = tuple(self._question["target"]), self._question["unit_us"]
-        return purchase_histories(data.events, snapshots, target, unit_us)
+        events = data.events
+        if "value" in self._question:
+            events = events.filter(events[self._question["value"]] > 0)
+        return purchase_histories(events, snapshots, target, unit_us)
+
+    def _spent(self, data: TaskData, snapshots: pd.DataFrame) -> np.ndarray:
+        target, column = tuple(self._question["target"]), self._question["value"]
+        return totals(data.events, snapshots, target, column)
 
     def _rate_without_target(self, data: TaskData, train: pd.DataFrame) -> float:
         """Return the base rate of training snapshots that had no target event before them."""
@@ -151,9 +168,22 @@ class BuyTillYouDie:
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds of every snapshot."""
-        model = _MODELS[self.config.kind](**self.chosen_["parameters"])
+        return self._score(self._histories(data, data.snapshots))
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-odds, and what a buyer brings in; of a `sum` task."""
+        assert self._values is not None
         histories = self._histories(data, data.snapshots)
-        return self._log_odds(model, self.chosen_["without_target"], histories)
+        spent = self._spent(data, data.snapshots)
+        horizon = self._question["horizon"]
+        return self._score(histories), self._values.amounts(self._model, histories, spent, horizon)
+
+    @property
+    def _model(self) -> PurchaseModel:
+        return _MODELS[self.config.kind](**self.chosen_["parameters"])
+
+    def _score(self, histories: History) -> np.ndarray:
+        return self._log_odds(self._model, self.chosen_["without_target"], histories)
 
     def save(self, folder: Path) -> None:
         """Write `model.json`: parameters and what they answer."""
@@ -163,6 +193,7 @@ class BuyTillYouDie:
             "chosen": self.chosen_,
             "validation_score": self.validation_score_,
             "question": self._question,
+            **({} if self._values is None else {"values": self._values.to_json()}),
         }
         write_json(folder / "model.json", content)
 
@@ -174,6 +205,8 @@ class BuyTillYouDie:
         model.chosen_ = content["chosen"]
         model.validation_score_ = content["validation_score"]
         model._question = content["question"]
+        if "values" in content:
+            model._values = PurchaseValues.from_json(content["values"])
         return model
 
 

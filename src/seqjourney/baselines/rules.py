@@ -17,7 +17,9 @@ _DAY_US = 86_400_000_000
 
 
 class BaseRate:
-    """Everyone gets the log-odds of the training base rate."""
+    """Everyone gets the log-odds of the training base rate, and an average buyer's amount."""
+
+    per_buyer = True
 
     def __init__(self, config: BaseRateConfig) -> None:
         self.config = config
@@ -35,6 +37,9 @@ class BaseRate:
         train, validation = both_classes(data, "train"), both_classes(data, "validation")
         rate = float(np.average(train["label"], weights=train["weight"]))
         self.chosen_ = {"base_rate": rate}
+        if data.task.kind == "sum":
+            buyers = train[train["value"] > 0]
+            self.chosen_["amount"] = float(np.average(buyers["value"], weights=buyers["weight"]))
         self.validation_score_ = float(
             np.average(validation["label"], weights=validation["weight"])
         )
@@ -43,6 +48,10 @@ class BaseRate:
         """Return the same log-odds for every snapshot."""
         rate = self.chosen_["base_rate"]
         return np.full(len(data.snapshots), np.log(rate / (1 - rate)))
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same for every snapshot; of a `sum` task."""
+        return self.score(data), np.full(len(data.snapshots), self.chosen_["amount"])
 
     def save(self, folder: Path) -> None:
         """Write `model.json`."""

@@ -276,9 +276,12 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
     from seqjourney.evaluation.trials import caution, trials
 
     console = Console()
-    columns = (("average_precision", "AP", "number"), ("roc_auc", "AUC", "number"),
-               ("lift_at_10", "lift@10 %", "factor"), ("ece", "ECE", "number"))  # fmt: skip
+    who = (("average_precision", "AP", "number"), ("roc_auc", "AUC", "number"),
+           ("lift_at_10", "lift@10 %", "factor"), ("ece", "ECE", "number"))  # fmt: skip
+    how_much = (("normalised_gini", "Gini", "number"), ("value_share_at_10", "top 10 %", "percent"),
+                ("value_total_bias", "bias", "percent"), *who[:1])  # fmt: skip
     for task, results in metrics["tasks"].items():
+        columns = how_much if "value" in results else who
         table = Table(title=escape(task), title_justify="left", title_style="bold", box=box.SIMPLE)
         table.add_column("model", overflow="fold")
         for _, heading, _ in columns:
@@ -287,7 +290,7 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
             cells = [
                 f"{shown(values[name]['value'], kind)} "
                 f"\\[{interval(values[name], kind).replace(' ', '')}]"
-                if name in ("average_precision", "roc_auc")
+                if name in ("normalised_gini", "average_precision", "roc_auc")
                 else shown(values[name]["value"], kind)
                 for name, _, kind in columns
             ]

@@ -65,6 +65,7 @@ def export(run: Path, output: Path | None = None, kind: str = "torchscript") -> 
         "model": config.model.name,
         "context": network.config.context,
         "calibrator": about_run["calibrator"],
+        **{k: about_run[k] for k in ("value_calibrator",) if k in about_run},
         "task": task["task"],
         "reading": config.data.model_dump(mode="json", include=set(READING)),
         "consent": config.data.consent.model_dump(mode="json"),

@@ -26,7 +26,7 @@ from seqjourney.events.log import digest, read_manifest
 from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
 from seqjourney.provenance import describe_revision, describe_versions
 from seqjourney.sequences.cutting import excluded_by_split, learnable_customers, load_task_data
-from seqjourney.sequences.task_data import Predictor, TaskData
+from seqjourney.sequences.task_data import Predictor, TaskData, ValuePredictor
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,15 @@ class Run:
 
     folder: Path
     validation: dict[str, float]
-    """Metrics on the validation split, `average_precision` and `roc_auc`."""
+    """Metrics on the validation split, `average_precision` and `roc_auc`; of a `sum` task also
+    `normalised_gini`."""
     note: str = ""
     """What went wrong with the calibration, if anything."""
+
+    @property
+    def objective(self) -> float:
+        """What a sweep maximises: average precision, or of a `sum` task the normalised Gini."""
+        return self.validation.get("normalised_gini", self.validation["average_precision"])
 
 
 def train(config: Config) -> Run:
@@ -158,10 +164,16 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
 
     check_task_data(data)
     predictor = build_predictor(config)
+    _require_fit_for(predictor, config)
     predictor.fit(data, config.trainer, config.seed, partial)
     scored = pd.concat([data.of("validation").snapshots, data.of("test").snapshots])
     scored = scored.reset_index(drop=True)
-    scores = predictor.score(_of(data, scored))
+    amounts, per_buyer = None, False
+    if isinstance(predictor, ValuePredictor) and config.task.kind == "sum":
+        scores, amounts = predictor.score_and_amount(_of(data, scored))
+        per_buyer = predictor.per_buyer
+    else:
+        scores = predictor.score(_of(data, scored))
     validation = (scored["split"] == "validation").to_numpy()
     label = scored["label"].to_numpy()
     calibrator, compared = choose_calibrator(
@@ -179,15 +191,31 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
         model=config.model.name,
         run=f"{config.name}/{folder.name}",
     )
+    metrics = {
+        "average_precision": float(average_precision_score(label[validation], scores[validation])),
+        "roc_auc": float(roc_auc_score(label[validation], scores[validation])),
+    }
+    values = None
+    if amounts is not None:
+        from seqjourney.evaluation.value import normalised_gini_of
+        from seqjourney.evaluation.value_calibration import ValueCalibrator
+
+        came, weight = scored["value"].to_numpy(), scored["weight"].to_numpy()
+        probability = predictions["probability"].to_numpy()
+        values = ValueCalibrator.fit(
+            *(a[validation] for a in (amounts, probability, came, weight)),
+            per_buyer=per_buyer,
+        )
+        expected = values(amounts, probability)
+        predictions = predictions.assign(value=came, expected_value=expected)
+        metrics["normalised_gini"] = normalised_gini_of(
+            *(a[validation] for a in (came, expected, weight))
+        )
     write_predictions(predictions, partial / "predictions.parquet")
     if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
         write_ablations(score_ablations(predictor, data, config.seed), partial)
         test = scored.assign(score=scores)[~validation]
         write_examples(predictor.score, data, test, calibrator, partial)
-    metrics = {
-        "average_precision": float(average_precision_score(label[validation], scores[validation])),
-        "roc_auc": float(roc_auc_score(label[validation], scores[validation])),
-    }
     predictor.save(partial)
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", metrics)
@@ -200,6 +228,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
             "model": config.model.name,
             "kind": config.model.kind,
             "calibrator": {**calibrator.to_dict(), "compared": compared},
+            **({} if values is None else {"value_calibrator": values.to_dict()}),
             "chosen": getattr(predictor, "chosen_", {}),
             "validation": metrics,
             "data_fingerprint": read_manifest(config.prepared)["fingerprint"],
@@ -211,7 +240,23 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
         },
     )
     (partial / "settings.json").unlink()
-    return Run(folder, metrics, calibrator.note)
+    notes = [calibrator.note, values.note if values else ""]
+    return Run(folder, metrics, "; ".join(note for note in notes if note))
+
+
+def _require_fit_for(predictor: Predictor, config: Config) -> None:
+    """Refuse, before the long work, a model that cannot say how much, or nothing else."""
+    if config.task.kind == "sum" and not isinstance(predictor, ValuePredictor):
+        raise ConfigError(
+            f"task '{config.task.name}' asks how much, and model={config.model.name} says only "
+            "who. Choose past_value, base_rate, bgnbd, paretonbd, lightgbm, catboost, gru or "
+            "transformer."
+        )
+    if config.task.kind != "sum" and config.model.kind == "past_value":
+        raise ConfigError(
+            f"model={config.model.name} says what customers will bring in, which "
+            f"'{config.task.name}' does not ask; it is for tasks of kind sum."
+        )
 
 
 def _of(data: TaskData, snapshots: pd.DataFrame) -> TaskData:
@@ -238,7 +283,11 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
         "name": task.name,
         "kind": task.kind,
         "horizon": horizon,
-        "description": what if task.kind == "occurrence" else f"no {what}",
+        "description": {
+            "occurrence": what,
+            "absence": f"no {what}",
+            "sum": f"net {task.value} of {what}, and whether it is above zero",
+        }[task.kind],
         "eligibility": eligibility,
         "excluded": excluded_by_split(config.prepared, task.name),
         "cutoffs": {

@@ -20,6 +20,7 @@ from seqjourney.config.model import (
     ModelConfig,
     NetworkConfig,
     ParetoNBDConfig,
+    PastValueConfig,
     RecencyConfig,
     TransformerConfig,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "ModelConfig",
     "NetworkConfig",
     "ParetoNBDConfig",
+    "PastValueConfig",
     "RecencyConfig",
     "SourceConfig",
     "Strict",

@@ -27,6 +27,8 @@ class _Network(Strict):
     """Per step; validation and the checkpoint use this exponential average of the weights."""
     batch_tokens: int = Field(4096, ge=64)
     """Token budget of a batch, padding and snapshot tokens included."""
+    amount_weight: float = Field(1.0, gt=0)
+    """Of a `sum` task: what the likelihood of buyers' amounts weighs against the cross-entropy."""
 
 
 class GRUConfig(_Network):
@@ -52,6 +54,13 @@ class BaseRateConfig(Strict):
     """Everyone gets the training base rate."""
 
     kind: Literal["base_rate"]
+    name: str
+
+
+class PastValueConfig(Strict):
+    """Customers bring in as much as they did so far; for `sum` tasks."""
+
+    kind: Literal["past_value"]
     name: str
 
 
@@ -112,6 +121,7 @@ class ParetoNBDConfig(_PurchaseModel):
 NetworkConfig = GRUConfig | TransformerConfig
 BaselineConfig = (
     BaseRateConfig
+    | PastValueConfig
     | RecencyConfig
     | LogisticConfig
     | LightGBMConfig

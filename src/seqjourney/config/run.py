@@ -18,7 +18,8 @@ class TrainerConfig(Strict):
 
     max_epochs: int = Field(60, ge=1)
     patience: int = Field(8, ge=1)
-    """Epochs without a better validation average precision before training stops."""
+    """Epochs without a better validation average precision (of a `sum` task, loss) before training
+    stops."""
     least_steps: int = Field(0, ge=0)
     """Where `max_epochs` epochs are fewer optimiser steps than this (on small data an epoch may be
     two), `max_epochs` and `patience` grow alike until they are as many."""

@@ -62,10 +62,13 @@ class TaskConfig(Strict):
     """What is predicted, for whom, and when."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    kind: Literal["occurrence", "absence"]
-    """`occurrence`: a target event happens within the horizon. `absence`: none does."""
+    kind: Literal["occurrence", "absence", "sum"]
+    """`occurrence`: a target event happens within the horizon. `absence`: none does. `sum`: what
+    target events bring in within it; refunds are targets too, with negative values."""
     target: tuple[str, ...] = Field(min_length=1)
     """Events that count as the target."""
+    value: str = "value"
+    """Of a `sum`: the numeric column of the event log that is added up."""
     horizon: Duration
     """Length of the label window, `(cutoff, cutoff + horizon]`."""
     eligible: Eligible = Eligible()

@@ -2,9 +2,10 @@
 
 `predictions.py` is the door: any model that writes that Parquet file is measured like every
 other, on the same snapshots, with intervals from the same resampled customers. Then `ranking.py`
-and `probability.py` hold the formulas, `results.py` puts them together and `report.py` writes
-them down; `gate.py` certifies who may be acted on. `calibration.py`,
-`calibrator_choice.py` and `leakage.py` are used before that, when a run is trained.
+and `probability.py` hold the formulas (`value.py` those of money), `results.py` puts them together
+and `report.py` writes them down; `gate.py` certifies who may be acted on. `calibration.py`,
+`calibrator_choice.py`, `value_calibration.py` and `leakage.py` are used before that, when a run is
+trained.
 """
 
 from __future__ import annotations

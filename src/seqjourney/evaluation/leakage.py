@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from seqjourney.errors import LeakageError
 from seqjourney.sequences.store import SequenceStore, known_before
-from seqjourney.sequences.task_data import Predictor, TaskData
+from seqjourney.sequences.task_data import Predictor, TaskData, ValuePredictor
 from seqjourney.sequences.tokenizer import DAY_US
 
 TOO_GOOD_AUC = 0.99
@@ -169,17 +170,25 @@ def check_future_blind(predictor: Predictor, data: TaskData, customers: int = 20
     rows = validation[validation["cutoff"] == cutoff]
     rows = rows.iloc[np.linspace(0, len(rows) - 1, min(customers, len(rows))).astype(int)]
     sample = _sample(data, rows.reset_index(drop=True))
-    before = predictor.score(sample)
-    after = predictor.score(_with_another_future(sample, cutoff))
+    before = _answers(predictor, sample)
+    after = _answers(predictor, _with_another_future(sample, cutoff))
     difference = float(np.max(np.abs(before - after) / (1 + np.abs(before))))
     if not difference <= 1e-5:
-        worst = int(np.argmax(np.abs(before - after)))
+        what, worst = np.unravel_index(np.argmax(np.abs(before - after)), before.shape)
         raise LeakageError(
-            f"changing events after {cutoff:%Y-%m-%d %H:%M} changed the score of customer "
-            f"'{rows['customer_id'].iloc[worst]}' from {before[worst]:.6g} to {after[worst]:.6g}: "
-            "the model sees the future."
+            f"changing events after {cutoff:%Y-%m-%d %H:%M} changed the "
+            f"{('score', 'expected amount')[what]} of customer "
+            f"'{rows['customer_id'].iloc[worst]}' from {before[what, worst]:.6g} to "
+            f"{after[what, worst]:.6g}: the model sees the future."
         )
     return difference
+
+
+def _answers(predictor: Predictor, data: TaskData) -> np.ndarray:
+    """Return scores, and of a `sum` task amounts: (1 or 2, n)."""
+    if data.task.kind == "sum":
+        return np.stack(cast("ValuePredictor", predictor).score_and_amount(data))
+    return predictor.score(data)[None]
 
 
 def _sample(data: TaskData, rows: pd.DataFrame) -> TaskData:

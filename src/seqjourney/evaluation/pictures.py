@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from seqjourney.evaluation.ranking import Curve
 
@@ -137,6 +137,37 @@ def calibration(
             _percent(axes.xaxis, axes.yaxis)
         _share_labels(panels, "Probability given", "Share observed")
         return _svg(figure, prefix, "Observed share against probability given")
+
+
+def value_deciles(groups: Mapping[str, Sequence[Mapping[str, float | None]]], prefix: str) -> str:
+    """Does the money come in that was expected? Customers in ten groups, the least expected first.
+
+    Below a hundredth of the highest mean the axis is linear, since groups may bring in nothing.
+    """
+    with _drawing():
+        figure, panels = _panels(min(len(groups), MAX_PANELS))
+        shown = list(groups.items())[:MAX_PANELS]
+        keys = ("expected", "actual", "low", "high")
+        everything = [g[key] or 0.0 for _, of in shown for g in of for key in keys]
+        lowest, highest = min(0.0, *everything), max(1e-9, *everything)
+        for position, (axes, (name, of)) in enumerate(zip(panels, shown, strict=True)):
+            style = model_style(position)
+            place = np.arange(1, len(of) + 1)
+            for x, group in zip(place, of, strict=True):
+                if group["low"] is not None and group["high"] is not None:
+                    axes.vlines(x, group["low"], group["high"], color=style["color"],
+                                linewidth=1.3, alpha=0.75)  # fmt: skip
+            axes.plot(place, [g["actual"] or 0.0 for g in of], "o", color=style["color"],
+                      markersize=4.2, label="came in")  # fmt: skip
+            axes.plot(place, [g["expected"] or 0.0 for g in of], "_", color=INK, markersize=11,
+                      markeredgewidth=1.8, label="expected")  # fmt: skip
+            axes.set_yscale("symlog", linthresh=highest / 100)
+            axes.set(xticks=place[::3], title=_short(name), ylim=(1.4 * lowest, 1.5 * highest))
+            # The usual labels of a logarithmic axis are formulas, which nothing typesets here.
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        _legend_below(panels[0], 2)
+        _share_labels(panels, "Tenth of the customers", "Mean value of a customer")
+        return _svg(figure, prefix, "Mean value expected and actual by tenth of the customers")
 
 
 def score_distribution(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ SCHEMA = pa.schema(
         ("run", pa.string()),
     ]
 )
+# Of a `sum` task, both or none: what came in, less refunds, and what was expected.
+VALUES = {"value": pa.float64(), "expected_value": pa.float64()}
 SPLITS = ("validation", "test")
 SLICE_PREFIX = "slice_"
 KEY = ["split", "customer_id", "cutoff"]
@@ -44,7 +46,8 @@ class TaskPredictions:
     """Several models' answers to the same n snapshots of one task.
 
     `snapshots` has one row per snapshot: split, customer_id, cutoff, label, weight and the
-    `slice_*` columns. `scores` and `probabilities` map a model's display name to (n,) arrays.
+    `slice_*` columns; of a `sum` task also value. `scores` and `probabilities` map a model's
+    display name to (n,) arrays, and so does `expected` for a `sum` task.
     """
 
     task: str
@@ -52,6 +55,7 @@ class TaskPredictions:
     scores: dict[str, np.ndarray]
     probabilities: dict[str, np.ndarray]
     runs: dict[str, str]
+    expected: dict[str, np.ndarray] = field(default_factory=dict)
 
     def split(self, name: str) -> TaskPredictions:
         """Keep the snapshots of one split."""
@@ -62,6 +66,7 @@ class TaskPredictions:
             {model: values[rows] for model, values in self.scores.items()},
             {model: values[rows] for model, values in self.probabilities.items()},
             self.runs,
+            {model: values[rows] for model, values in self.expected.items()},
         )
 
     @property
@@ -92,7 +97,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> Path:
     """Check and write one run's predictions; an old file stays until the new one is whole."""
     path = Path(path)
-    columns = [*SCHEMA.names, *(c for c in frame.columns if c.startswith(SLICE_PREFIX))]
+    columns = [*SCHEMA.names, *(c for c in VALUES if c in frame.columns)]
+    columns += [c for c in frame.columns if c.startswith(SLICE_PREFIX)]
     absent = [name for name in SCHEMA.names if name not in frame.columns]
     if absent:
         raise DataError(f"{path}: column(s) {', '.join(absent)} are missing. Add them.")
@@ -100,8 +106,7 @@ def write_predictions(frame: pd.DataFrame, path: str | Path) -> Path:
         raise DataError(
             f"{path}: column cutoff has no time zone. Use `.dt.tz_localize('UTC')` on it first."
         )
-    schema = pa.schema([(c, SCHEMA.field(c).type if c in SCHEMA.names else pa.string())
-                        for c in columns])  # fmt: skip
+    schema = pa.schema([(c, _type(c)) for c in columns])
     try:
         table = pa.Table.from_pandas(frame[columns], schema=schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -134,11 +139,17 @@ def join_runs(frames: Sequence[pd.DataFrame]) -> list[TaskPredictions]:
 
 def _joined(task: str, runs: list[tuple[str, pd.DataFrame]]) -> TaskPredictions:
     first_name, first = runs[0]
+    summed = ["value"] if any("value" in rows for _, rows in runs) else []
     for name, rows in runs:
         _refuse_duplicates(task, name, rows)
+        if summed and "value" not in rows:
+            raise DataError(
+                f"Task {task!r}: {name!r} has no expected_value, which other runs have. "
+                "Train it again, or leave it out."
+            )
         if name != first_name:
-            _refuse_other_snapshots(task, first_name, first, name, rows)
-    snapshots = first[[*KEY, "label", "weight"]].copy()
+            _refuse_other_snapshots(task, first_name, first, name, rows, summed)
+    snapshots = first[[*KEY, "label", "weight", *summed]].copy()
     for name, rows in runs:
         for column in (c for c in rows.columns if c.startswith(SLICE_PREFIX)):
             values = rows[column].astype(object).where(rows[column].notna(), "unknown")
@@ -152,6 +163,7 @@ def _joined(task: str, runs: list[tuple[str, pd.DataFrame]]) -> TaskPredictions:
         {name: rows["score"].to_numpy(np.float64) for name, rows in runs},
         {name: rows["probability"].to_numpy(np.float64) for name, rows in runs},
         {name: str(rows["run"].iloc[0]) for name, rows in runs},
+        {name: rows["expected_value"].to_numpy(np.float64) for name, rows in runs if summed},
     )
 
 
@@ -178,7 +190,12 @@ def _refuse_duplicates(task: str, name: str, rows: pd.DataFrame) -> None:
 
 
 def _refuse_other_snapshots(
-    task: str, first_name: str, first: pd.DataFrame, name: str, rows: pd.DataFrame
+    task: str,
+    first_name: str,
+    first: pd.DataFrame,
+    name: str,
+    rows: pd.DataFrame,
+    summed: Sequence[str],
 ) -> None:
     both = first[KEY].merge(rows[KEY], how="outer", on=KEY, indicator=True)
     lost = both[both["_merge"] == "left_only"]
@@ -192,7 +209,7 @@ def _refuse_other_snapshots(
             f"{has!r} has {_examples(side)} and {lacks!r} has not. "
             "Train or score both on the same task, data and cutoffs."
         )
-    for column in ("label", "weight"):
+    for column in ("label", "weight", *summed):
         _refuse_unequal(task, column, first, first_name, rows[column], name)
 
 
@@ -233,6 +250,11 @@ def _examples(rows: pd.DataFrame) -> str:
     )
 
 
+def _type(column: str) -> pa.DataType:
+    known = {field.name: field.type for field in SCHEMA} | VALUES
+    return known.get(column, pa.string())
+
+
 def _describe(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
@@ -246,9 +268,15 @@ def _checked(table: pa.Table, origin: str) -> pa.Table:
             f"A predictions file has {_describe(SCHEMA)}."
         )
     slices = sorted(name for name in table.column_names if name.startswith(SLICE_PREFIX))
+    given = [name for name in VALUES if name in table.column_names]
+    if len(given) == 1:
+        raise DataError(
+            f"{origin}: column {given[0]} stands alone. A task that sums has both value (what came "
+            "in) and expected_value (the model's answer), another has neither."
+        )
     arrays, fields = [], []
-    for name in [*SCHEMA.names, *slices]:
-        kind = SCHEMA.field(name).type if name in SCHEMA.names else pa.string()
+    for name in [*SCHEMA.names, *given, *slices]:
+        kind = _type(name)
         column = table[name]
         if pa.types.is_dictionary(column.type) or pa.types.is_large_string(column.type):
             # Engines differ in how they store text; the words are the same.
@@ -278,6 +306,12 @@ def _refuse_values(table: pa.Table, origin: str) -> None:
         "score": (np.isfinite(values["score"]), "must be a finite number"),
         "probability": ((probability >= 0) & (probability <= 1), "must lie between 0 and 1"),
     }
+    if "value" in table.column_names:
+        values |= {name: table[name].to_numpy() for name in VALUES}
+        expected, came = values["expected_value"], values["value"]
+        rules["value"] = (np.isfinite(came), "must be a finite number")
+        rules["expected_value"] = (np.isfinite(expected) & (expected >= 0), "must be 0 or more")
+        rules["label"] = (values["label"] == (came > 0), "must be 1 where value is above 0, else 0")
     for name, (good, rule) in rules.items():
         if not good.all():
             row = int(np.flatnonzero(~good)[0])

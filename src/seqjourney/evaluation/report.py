@@ -19,18 +19,28 @@ from seqjourney.evaluation.ablation import MEANINGS
 from seqjourney.evaluation.bootstrap import LEVEL
 from seqjourney.evaluation.calibrator_choice import MIN_OUTCOMES as MIN_CALIBRATION_OUTCOMES
 from seqjourney.evaluation.gate_results import percent
-from seqjourney.evaluation.metrics import HEADLINE, METRICS
+from seqjourney.evaluation.metrics import METRICS, Metric
 from seqjourney.evaluation.predictions import TaskPredictions
 from seqjourney.evaluation.ranking import DEPTHS_PERCENT, accumulate, rank, tiebreak
 from seqjourney.evaluation.results import MIN_OUTCOMES
 from seqjourney.evaluation.trials import caution, trials
-from seqjourney.evaluation.verdict import not_clearly_worse, verdict
+from seqjourney.evaluation.value import VALUE_METRICS
+from seqjourney.evaluation.verdict import headline_of, not_clearly_worse, verdict
 from seqjourney.page import NO_BREAK, decimal, render, write_together
 
 # The first table: what a decision needs; the rest is in the second.
 MAIN_COLUMNS = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "ece")
 ALL_PAIRS_MODELS = 5  # ten pairs; more would be a wall of numbers
 COMPARED_IN_REPORT = ("average_precision", "roc_auc", "lift_at_10")
+# Of a `sum` task, the same: money first.
+VALUE_COLUMNS = (
+    "normalised_gini",
+    "value_share_at_10",
+    "value_mean_absolute_error",
+    "value_total_bias",
+    "average_precision",
+)
+VALUE_COMPARED_IN_REPORT = ("normalised_gini", "value_share_at_10", "value_mean_absolute_error")
 _PLACES = {"number": 3, "percent": 1, "factor": 2}
 _UNITS = {"number": "", "percent": f"{NO_BREAK}%", "factor": f"{NO_BREAK}×"}
 
@@ -67,10 +77,7 @@ def build(
     return {
         "data": metrics["data"],
         "level": round(100 * LEVEL),
-        "headline": METRICS[HEADLINE],
-        "main": [METRICS[name] for name in MAIN_COLUMNS],
-        "compared": [METRICS[name] for name in COMPARED_IN_REPORT],
-        "definitions": list(METRICS.values()),
+        "definitions": _metrics(any("value" in task for task in metrics["tasks"].values())),
         "min_outcomes": MIN_OUTCOMES,
         "min_calibration_outcomes": MIN_CALIBRATION_OUTCOMES,
         "max_panels": pictures.MAX_PANELS,
@@ -79,6 +86,13 @@ def build(
                 "name": name,
                 "anchor": f"task-{position}",
                 "results": results,
+                "headline": headline_of(results),
+                "metrics": (known := _metrics("value" in results)),
+                "main": _named(known, VALUE_COLUMNS if "value" in results else MAIN_COLUMNS),
+                "compared": _named(
+                    known,
+                    VALUE_COMPARED_IN_REPORT if "value" in results else COMPARED_IN_REPORT,
+                ),
                 "trials": (limited := trials(metrics["data"]["runs"], results["runs"])),
                 "verdict": verdict(results, limited),
                 "not_clearly_worse": not_clearly_worse(results),
@@ -108,6 +122,16 @@ def build(
     }
 
 
+def _metrics(with_value: bool) -> list[Metric]:
+    """Return the metrics that a task has; those of money first."""
+    return [*(VALUE_METRICS.values() if with_value else ()), *METRICS.values()]
+
+
+def _named(known: Sequence[Metric], names: Sequence[str]) -> list[Metric]:
+    by_name = {metric.name: metric for metric in known}
+    return [by_name[name] for name in names]
+
+
 def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) -> dict[str, Markup]:
     """Draw the pictures of a task; the order of models, and so their colours, is the table's."""
     label = test.snapshots["label"].to_numpy(np.float64)
@@ -120,14 +144,19 @@ def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) ->
     }
     probabilities = {model: test.probabilities[model] for model in results["models"]}
     base = float(results["base_rate"])
-    estimates = {model: values[HEADLINE] for model, values in results["models"].items()}
+    headline = headline_of(results)
+    estimates = {model: values[headline.name] for model, values in results["models"].items()}
+    random = 0.0 if "value" in results else base
     drawn = {
-        "forest": pictures.forest(estimates, base, METRICS[HEADLINE].title, f"{prefix}-forest"),
+        "forest": pictures.forest(estimates, random, headline.title, f"{prefix}-forest"),
         "precision_recall": pictures.precision_recall(curves, base, f"{prefix}-pr"),
         "gain": pictures.gain(curves, base, f"{prefix}-gain"),
         "calibration": pictures.calibration(label, weight, probabilities, f"{prefix}-calibration"),
         "scores": pictures.score_distribution(label, weight, probabilities, f"{prefix}-scores"),
     }
+    if "value" in results:
+        deciles = {model: results["value"]["deciles"][model] for model in results["models"]}
+        drawn["deciles"] = pictures.value_deciles(deciles, f"{prefix}-deciles")
     # Safe: matplotlib escapes the text that it writes into an SVG.
     return {name: Markup(svg) for name, svg in drawn.items()}
 

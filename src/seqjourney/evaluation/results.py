@@ -36,6 +36,7 @@ from seqjourney.evaluation.ranking import (
     tie_mass,
     tiebreak,
 )
+from seqjourney.evaluation.value import VALUE_COMPARED, VALUE_HEADLINE, measure_values
 
 COMPARED = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "log_loss", "brier")
 # Below this many of either outcome an interval is wider than any use of the number.
@@ -56,7 +57,13 @@ def task_results(
     groups = {("slice", column, value): rows for column, value, rows in _slices(test)}
     groups |= _over_time("test", test)
     headline, grouped = _measure(test, groups, replicates, seed)
-    order = sorted(headline, key=lambda name: -headline[name][HEADLINE].value)
+    value = None
+    if test.expected:
+        values, deciles = measure_values(test, replicates, seed)
+        headline = {name: headline[name] | values[name] for name in headline}
+        value = {"total": weighted_total(test.snapshots), "deciles": deciles}
+    best = VALUE_HEADLINE if value else HEADLINE
+    order = sorted(headline, key=lambda name: -headline[name][best].value)
     by_cutoff, by_month = [], []
     validation = predictions.split("validation")
     if len(validation.snapshots):
@@ -78,6 +85,7 @@ def task_results(
         "models": {name: _numbers(headline[name]) for name in order},
         "runs": {name: predictions.runs[name] for name in order},
         "comparisons": _comparisons(headline, order),
+        **({"value": value} if value else {}),
         "tie_mass_at_10": {
             name: tie_mass(rank(label, test.scores[name], ties), weight, 0.10) for name in order
         },
@@ -219,13 +227,20 @@ def _comparisons(headline: Estimates, order: list[str]) -> list[dict[str, Any]]:
     out = []
     for position, a in enumerate(order):
         for b in order[position + 1 :]:
-            for metric in COMPARED:
+            for metric in (*COMPARED, *VALUE_COMPARED):
+                if metric not in headline[a]:
+                    continue
                 gap = difference(headline[a][metric], headline[b][metric])
                 out.append(
-                    {"a": a, "b": b, "metric": metric, "difference": gap.value}
+                    {"a": a, "b": b, "metric": metric, "difference": _number(gap.value)}
                     | {"low": _number(gap.low), "high": _number(gap.high)}
                 )
     return out
+
+
+def weighted_total(snapshots: pd.DataFrame) -> float:
+    """Return what all snapshots of a `sum` task brought in."""
+    return float(snapshots["weight"].to_numpy() @ snapshots["value"].to_numpy())
 
 
 def _size(snapshots: pd.DataFrame) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seqjourney.evaluation.metrics import HEADLINE, METRICS
+from seqjourney.evaluation.metrics import HEADLINE, METRICS, Metric
+from seqjourney.evaluation.value import VALUE_HEADLINE, VALUE_METRICS
 from seqjourney.page import NO_BREAK, decimal
 
 # The predictions contract has no column for a model's family, so its name has to say it.
@@ -22,7 +23,7 @@ NEURAL_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Verdict:
-    """`best` is the first by average precision, `rival` the model that it is held against.
+    """`best` is the first by the headline metric, `rival` the model that it is held against.
 
     `clear` is True when the 95 % interval of the paired difference excludes zero.
     """
@@ -31,6 +32,11 @@ class Verdict:
     rival: str | None
     clear: bool | None
     sentence: str
+
+
+def headline_of(results: Mapping[str, Any]) -> Metric:
+    """Return the metric by which a task's models are ranked."""
+    return VALUE_METRICS[VALUE_HEADLINE] if "value" in results else METRICS[HEADLINE]
 
 
 def is_neural(model: str) -> bool:
@@ -45,8 +51,9 @@ def verdict(results: Mapping[str, Any], trials: Collection[str] = ()) -> Verdict
     """
     everyone = list(results["models"])  # best first
     models = [model for model in everyone if model not in trials] or everyone
-    best, name = models[0], METRICS[HEADLINE].title.lower()
-    of_best = _with_interval(results["models"][best][HEADLINE])
+    headline = headline_of(results)
+    best, name = models[0], headline.title[0].lower() + headline.title[1:]
+    of_best = _with_interval(results["models"][best][headline.name])
     if len(models) == 1:
         sentence = f"{best} was evaluated alone: {name} {of_best}."
         return Verdict(best, None, None, sentence)
@@ -56,12 +63,12 @@ def verdict(results: Mapping[str, Any], trials: Collection[str] = ()) -> Verdict
         kind = "the next best model"
     else:
         kind = "the best non-neural model" if is_neural(best) else "the best neural model"
-    gap = comparison(results, best, rival, HEADLINE)
+    gap = comparison(results, best, rival, headline.name)
     clear = _excludes_zero(gap)
     sentence = (
         f"{best} ranks best {'and is clearly' if clear else 'but is not clearly'} ahead of "
         f"{rival}, {kind}: {name} {of_best} against "
-        f"{_with_interval(results['models'][rival][HEADLINE])}, "
+        f"{_with_interval(results['models'][rival][headline.name])}, "
         f"a difference of {_with_interval(gap, 'difference')}."
     )
     return Verdict(best, rival, clear, sentence)
@@ -77,12 +84,12 @@ def comparison(results: Mapping[str, Any], a: str, b: str, metric: str) -> dict[
 
 
 def not_clearly_worse(results: Mapping[str, Any]) -> set[str]:
-    """Models whose average precision is not clearly below the best model's."""
-    best = next(iter(results["models"]))
+    """Models whose headline metric is not clearly below the best model's."""
+    best, headline = next(iter(results["models"])), headline_of(results).name
     return {
         entry["b"]
         for entry in results["comparisons"]
-        if entry["a"] == best and entry["metric"] == HEADLINE and not _excludes_zero(entry)
+        if entry["a"] == best and entry["metric"] == headline and not _excludes_zero(entry)
     }
 
 

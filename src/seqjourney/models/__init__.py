@@ -1,6 +1,7 @@
 """Batches in, scores out: the networks of this project and how they learn.
 
 `embedding` turns raw token tensors into vectors, `gru` and `transformer` are the two backbones,
-`model` joins them with a head, `training` is the Lightning module with exact resume, and
-`network` wraps all of it as a `Predictor`. Start reading at `model.JourneyModel`.
+`model` joins them with a head (`value_head` for tasks that sum), `training` is the Lightning module
+with exact resume, and `network` wraps all of it as a `Predictor`. Start reading at
+`model.JourneyModel`.
 """

@@ -2,7 +2,8 @@
 
 `JourneyModel` holds one or several such networks that learn side by side from the same batches
 and answer with their mean log-odds; several differ by their initial weights and their dropout.
-The forward pass takes and returns tensors only, so that it scripts and exports as it stands.
+The forward pass takes and returns tensors only, so that it scripts and exports as it stands. Of a
+`sum` task it also says how much: see `value_head`.
 """
 
 import torch
@@ -13,13 +14,20 @@ from seqjourney.models.dropout import Dropout
 from seqjourney.models.embedding import EventEmbedding
 from seqjourney.models.gru import GRUBackbone
 from seqjourney.models.transformer import TransformerBackbone
+from seqjourney.models.value_head import OUTPUTS, ValueAnswers, ValueScale
 from seqjourney.sequences.tokenizer import Tokenizer
 
 
 class Member(nn.Module):
     """One network: scores of all snapshots of a batch in one pass over its events."""
 
-    def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, base_rate: float):
+    def __init__(
+        self,
+        config: NetworkConfig,
+        tokenizer: Tokenizer,
+        base_rate: float,
+        scale: ValueScale | None = None,
+    ):
         super().__init__()
         self.embedding = EventEmbedding(tokenizer, config.width, config.dropout)
         self.backbone: nn.Module
@@ -37,17 +45,23 @@ class Member(nn.Module):
             nn.Linear(2 * config.width, config.width),
             nn.GELU(),
             Dropout(config.dropout),
-            nn.Linear(config.width, 1),
+            nn.Linear(config.width, 1 if scale is None else OUTPUTS),
         )
         last: nn.Linear = self.head[-1]  # type: ignore[assignment]
         nn.init.normal_(last.weight, std=0.01)
         # Start from the base rate: the first epochs then learn differences, not the level.
         nn.init.constant_(last.bias, float(torch.logit(torch.tensor(base_rate))))
+        if scale is not None:
+            with torch.no_grad():
+                last.bias[1:] = torch.tensor(scale.first_bias())
 
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
-        """(B, T, F), (B, T, K), (B, T), (B, S), (B, S) -> (B, S); see `JourneyModel.forward`."""
+        """(B, T, F), (B, T, K), (B, T), (B, S), (B, S) -> (B, S); see `JourneyModel.forward`.
+
+        Of a `sum` task (B, S, 3).
+        """
         events = self.embedding.events(categorical, numeric, times)
         snapshots = self.embedding.snapshots(times, ends, cutoffs)
         answers = self.backbone(events, snapshots, times, ends, cutoffs)
@@ -55,14 +69,28 @@ class Member(nn.Module):
         return self.head(torch.cat([answers, snapshots], dim=-1)).squeeze(-1)
 
 
-class JourneyModel(nn.Module):
-    """The mean of one or several networks."""
+class _MeanLogOdds(nn.Module):
+    """(members, B, S) -> (B, S)."""
 
-    def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, base_rate: float):
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.mean(0)
+
+
+class JourneyModel(nn.Module):
+    """The mean of one or several networks; `scale` makes it one that also says how much."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        tokenizer: Tokenizer,
+        base_rate: float,
+        scale: ValueScale | None = None,
+    ):
         super().__init__()
         self.members = nn.ModuleList(
-            Member(config, tokenizer, base_rate) for _ in range(config.members)
+            Member(config, tokenizer, base_rate, scale) for _ in range(config.members)
         )
+        self.answers = _MeanLogOdds() if scale is None else ValueAnswers(scale)
 
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
@@ -77,13 +105,14 @@ class JourneyModel(nn.Module):
             cutoffs: (B, S) int64 microseconds UTC.
 
         Returns:
-            (B, S) float32 log-odds before calibration.
+            (B, S) float32 log-odds before calibration; of a `sum` task (B, S, 2), see
+            `ValueAnswers`.
         """
-        return self.each(categorical, numeric, times, ends, cutoffs).mean(0)
+        return self.answers(self.each(categorical, numeric, times, ends, cutoffs))
 
     def each(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
-        """Return every member's answers, (members, B, S): each learns from its own."""
+        """Return every member's answers, (members, B, S[, 3]): each learns from its own."""
         answers = [member(categorical, numeric, times, ends, cutoffs) for member in self.members]
         return torch.stack(answers)

@@ -8,7 +8,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from seqjourney.config import (
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import replacing_file
 from seqjourney.models.model import JourneyModel
+from seqjourney.models.value_head import ValueScale
 from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, build_windows
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
@@ -38,18 +39,21 @@ _SCORING_TOKENS = 32_768
 class NetworkPredictor:
     """GRU or transformer over tokens and snapshot tokens."""
 
+    per_buyer = True
+
     def __init__(self, config: NetworkConfig, logger: LoggerConfig | None = None):
         self.config = config
         self._logger = logger or LoggerConfig()
         self.tokenizer: Tokenizer | None = None
         self.model: JourneyModel | None = None
         self._base_rate = 0.5
+        self._scale: ValueScale | None = None
         self._accelerator = "auto"
         self.validation_score_ = float("nan")
         self.chosen_: dict[str, Any] = {}
 
     def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
-        """Train until validation average precision stops rising; keep the best weights.
+        """Train until validation gets no better (see `training.MONITOR`); keep the best weights.
 
         `folder/checkpoints` holds what a resume needs and goes when training has ended.
         """
@@ -76,7 +80,9 @@ class NetworkPredictor:
         self.tokenizer = data.tokenizer
         labels = data.of("train").snapshots["label"]
         self._base_rate = float(labels.mean())
-        self.model = JourneyModel(self.config, self.tokenizer, self._base_rate)
+        if data.task.kind == "sum":
+            self._scale = ValueScale.of(data.of("train").snapshots["value"].to_numpy())
+        self.model = JourneyModel(self.config, self.tokenizer, self._base_rate, self._scale)
         module = JourneyDataModule(
             data,
             context=self.config.context,
@@ -86,11 +92,12 @@ class NetworkPredictor:
         )
         training = JourneyTraining(self.model, self.config, module.mean_batch_weight())
         checkpoints = folder / "checkpoints"
+        monitor, mode = training.monitor, "max" if training.monitor == MONITOR else "min"
         best = ModelCheckpoint(
             checkpoints,
             filename="best",
-            monitor=MONITOR,
-            mode="max",
+            monitor=monitor,
+            mode=mode,
             save_weights_only=True,
             enable_version_counter=False,
         )
@@ -98,7 +105,7 @@ class NetworkPredictor:
         latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
         bars = progress_bars(trainer.progress)
         most, patience = epochs_of(trainer, module.training_batches(trainer.devices))
-        stop = EarlyStopping(MONITOR, mode="max", patience=patience)
+        stop = EarlyStopping(monitor, mode=mode, patience=patience)
         with _quiet():
             lightning = pl.Trainer(
                 accelerator=accelerator_for(trainer.accelerator),
@@ -135,11 +142,19 @@ class NetworkPredictor:
         }
         self.model.load_state_dict(weights)
         self.model.eval().cpu()
-        self.validation_score_ = state[MONITOR]
+        self.validation_score_ = state[monitor]
         self.chosen_ = {"epochs": state["epoch"] + 1, "steps": state["global_step"]}
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
+        answers = self._answers(data)
+        return answers if self._scale is None else answers[:, 0]
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-odds, and the expected amount of a buyer; of a `sum` task."""
+        return scores_and_amounts(self._answers(data))
+
+    def _answers(self, data: TaskData) -> np.ndarray:
         assert self.model is not None and self.tokenizer is not None
         device = "cuda" if accelerator_for(self._accelerator) == "gpu" else "cpu"
         tokens = max(_SCORING_TOKENS, self.config.batch_tokens)
@@ -162,6 +177,7 @@ class NetworkPredictor:
                     "config": self.config.model_dump(mode="json"),
                     "tokenizer": self.tokenizer.to_dict(),
                     "base_rate": self._base_rate,
+                    "scale": None if self._scale is None else asdict(self._scale),
                     "validation_score": self.validation_score_,
                     "weights": self.model.state_dict(),
                 },
@@ -186,7 +202,11 @@ class NetworkPredictor:
         network = cls(config)
         network.tokenizer = Tokenizer.from_dict(content["tokenizer"])
         network._base_rate = content["base_rate"]
-        network.model = JourneyModel(config, network.tokenizer, content["base_rate"])
+        scale = content.get("scale")
+        network._scale = None if scale is None else ValueScale(**scale)
+        network.model = JourneyModel(
+            config, network.tokenizer, content["base_rate"], network._scale
+        )
         network.model.load_state_dict(content["weights"])
         network.model.eval()
         network.validation_score_ = content["validation_score"]
@@ -246,23 +266,35 @@ def score_windows(
     batch_tokens: int = _SCORING_TOKENS,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Run a network, trained or exported, over all snapshots of the data. (snapshots,) float64."""
+    """Run a network, trained or exported, over all snapshots of the data.
+
+    Returns:
+        (snapshots,) float64; of a `sum` task (snapshots, 2), see `ValueAnswers`.
+    """
     model = model.eval()
     if device != "cpu":  # moving, even to where it is, is not for threads that share a GRU
         model = model.to(device)
     data = replace(data, tokenizer=tokenizer)
     windows = build_windows(data, context)
     collate = Collator(data, windows)
-    scores = np.full(len(data.snapshots), np.nan)
+    scores = np.zeros(0)
     with torch.inference_mode():
         for chosen in BucketBatchSampler(windows, batch_tokens, seed=None):
             batch = collate(chosen)
             answers = model(*batch.to(device).inputs).float().cpu().numpy()
             asked = batch.rows.numpy() >= 0
+            if not len(scores):
+                scores = np.full((len(data.snapshots), *answers.shape[2:]), np.nan)
             scores[batch.rows.numpy()[asked]] = answers[asked]
     if device != "cpu":
         model.cpu()
     return scores
+
+
+def scores_and_amounts(answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take a `sum` task's answers apart: (n, 2) -> log-odds (n,), amounts of money (n,)."""
+    score, log_amount = answers.reshape(-1, 2).T
+    return score, np.exp(log_amount)
 
 
 @contextmanager

@@ -18,13 +18,19 @@ from torchmetrics.classification import BinaryAveragePrecision
 
 from seqjourney.config import NetworkConfig
 from seqjourney.models.model import JourneyModel
+from seqjourney.models.value_head import ValueAnswers, amount_loss
 from seqjourney.sequences.batching import Batch
 
 MONITOR = "validation_average_precision"
+# Of a `sum` task: the likelihood judges every customer's amount, where a Gini rests on the few
+# largest and jumps from epoch to epoch.
+VALUE_MONITOR = "validation_loss"
 
 
 class JourneyTraining(pl.LightningModule):
-    """Binary cross-entropy at every snapshot; validation by average precision.
+    """Binary cross-entropy at every snapshot, and of a `sum` task the likelihood of the amount.
+
+    Validation by average precision; of a `sum` task by the loss.
 
     Validation and the kept checkpoint use an exponential average of the weights: it ranks more
     steadily than the last step's weights on small data (Polyak averaging).
@@ -40,10 +46,19 @@ class JourneyTraining(pl.LightningModule):
         self.averaged.requires_grad_(False)
         self._config = config
         self._precision = BinaryAveragePrecision()
+        self.monitor = VALUE_MONITOR if isinstance(model.answers, ValueAnswers) else MONITOR
+
+    def _loss(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of the members' answers, (M, B, S[, 3]) -> ()."""
+        answers = self.model.answers
+        if not isinstance(answers, ValueAnswers):
+            return weighted_loss(raw, batch)
+        amounts = amount_loss(raw, batch.values, batch.weights, answers)
+        return weighted_loss(raw[..., 0], batch) + self._config.amount_weight * amounts
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss over the batch's snapshots, each member for itself."""
-        loss = weighted_loss(self.model.each(*batch.inputs), batch)
+        loss = self._loss(self.model.each(*batch.inputs), batch)
         weight = batch.weights.sum()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=max(1, int(weight)))
         # Batches hold very different numbers of snapshots; every snapshot counts the same.
@@ -62,17 +77,21 @@ class JourneyTraining(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the answers to all validation snapshots."""
-        logits = self.averaged(*batch.inputs)
+        averaged: Any = self.averaged.module
+        raw = averaged.each(*batch.inputs)
+        answers = averaged.answers(raw)
         asked = batch.weights > 0
+        logits = answers if self.monitor == MONITOR else answers[..., 0]
         # The metric squashes what lies outside [0, 1] itself; be explicit instead.
         self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
-        loss = weighted_loss(logits, batch)
+        loss = self._loss(logits if self.monitor == MONITOR else raw, batch)
         self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
         self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the score beside the weights; of processes of DDP nothing else comes back."""
-        checkpoint[MONITOR] = float(self.trainer.callback_metrics.get(MONITOR, float("nan")))
+        found = self.trainer.callback_metrics.get(self.monitor, float("nan"))
+        checkpoint[self.monitor] = float(found)
 
     def configure_optimizers(self) -> Any:
         """AdamW, with decay on matrices only, and a linear warm-up."""

@@ -36,6 +36,7 @@ class Batch:
     labels: Tensor  # (B, S) float32
     weights: Tensor  # (B, S) float32, 0 where padded
     rows: Tensor  # (B, S) int64 position in the snapshot table, -1 where padded
+    values: Tensor  # (B, S) float32, what came in; 0 where padded, and but for `sum` tasks
 
     def to(self, device: torch.device | str) -> Batch:
         """Move all tensors; Lightning calls this."""
@@ -107,6 +108,10 @@ class Collator:
         self._cutoffs = cutoff.to_numpy("datetime64[us]").astype(np.int64)
         self._labels = data.snapshots["label"].to_numpy(np.float32)
         self._weights = data.snapshots["weight"].to_numpy(np.float32)
+        summed = "value" in data.snapshots
+        self._values = (
+            data.snapshots["value"].to_numpy(np.float32) if summed else np.zeros_like(self._labels)
+        )
 
     def __call__(self, chosen: Sequence[int]) -> Batch:
         """Build one batch."""
@@ -145,6 +150,7 @@ class Collator:
             labels=torch.from_numpy(np.where(asked, self._labels[snapshot], np.float32(0))),
             weights=torch.from_numpy(np.where(asked, self._weights[snapshot], np.float32(0))),
             rows=torch.from_numpy(np.where(asked, snapshot, -1)),
+            values=torch.from_numpy(np.where(asked, self._values[snapshot], np.float32(0))),
         )
 
 

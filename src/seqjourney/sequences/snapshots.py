@@ -118,6 +118,9 @@ def cut_snapshots(
         ordered by customer, cutoff and split; and per split the number of customers-at-cutoffs
         left out, by reason, of which every one is named.
 
+    A `sum` task also has `value`, float64: what the target events of the window add up to, exact
+    to a millionth. Its label says whether that is more than nothing.
+
     Raises:
         DataError: a customer is not in the store.
     """
@@ -149,25 +152,28 @@ def cut_snapshots(
     )
     known = _known(events, cutoffs, task, label_only_events)
     target = events.filter(events.event.isin(task.target))
-    hits = (
-        target.join(
-            cutoffs,
-            [
-                target.timestamp > cutoffs.cutoff,
-                target.timestamp <= cutoffs.closes,
-                target.known_at <= cutoffs.settled,
-            ],
-        )
-        .select("customer_id", "cutoff", "split")
-        .distinct()
-        .mutate(hit=True)
+    inside = target.join(
+        cutoffs,
+        [
+            target.timestamp > cutoffs.cutoff,
+            target.timestamp <= cutoffs.closes,
+            target.known_at <= cutoffs.settled,
+        ],
     )
     keys = ["customer_id", "cutoff", "split"]
-    rows = known.left_join(hits, keys).select(*known.columns, "hit")
+    found = {"hit": inside.count()}
+    if task.kind == "sum":
+        # Decimals: floats add up differently on every engine, and 0.1 + 0.2 - 0.3 is no sale.
+        found["value"] = inside[task.value].cast("decimal(38, 6)").sum().cast("float64")
+    hits = inside.group_by(keys).aggregate(**found)
+    rows = known.left_join(hits, keys).select(*known.columns, *found)
     frame = rows.to_pandas()
     frame = _place(frame, customer_ids)
     happened = frame.pop("hit").notna().to_numpy()
-    frame["label"] = (happened if task.kind == "occurrence" else ~happened).astype(np.int8)
+    if task.kind == "sum":
+        frame["value"] = frame["value"].astype(np.float64).fillna(0.0)
+        happened = frame["value"].to_numpy() > 0
+    frame["label"] = (~happened if task.kind == "absence" else happened).astype(np.int8)
     frame["weight"] = 1.0
     return _eligible(frame, task)
 
@@ -295,6 +301,14 @@ def check_events(events: Any, task: TaskConfig) -> None:
                     f"task '{task.name}': task.{key} names '{event}', which never occurs."
                     + nearest(event, names)
                 )
+    if task.kind == "sum":
+        numeric = [name for name in events.columns if events[name].type().is_floating()]
+        if task.value not in numeric:
+            raise DataError(
+                f"task '{task.name}': task.value names '{task.value}', which is no numeric column "
+                f"of the event log ({', '.join(numeric) or 'it has none'})."
+                + nearest(task.value, numeric)
+            )
 
 
 def check_classes(labels: Mapping[tuple[str, int], int], task: TaskConfig) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ class TaskData:
     `snapshots` has one row per (customer, cutoff): `customer_id` (str), `customer_index` (int64,
     position in the store), `cutoff` (datetime64[us, UTC]), `end` (int64, how many of the
     customer's tokens are known at the cutoff), `split` (train, validation, test), `label` (int8),
-    `weight` (float64).
+    `weight` (float64); of a `sum` task also `value` (float64, money: what came in, less refunds).
     """
 
     task: TaskConfig
@@ -65,4 +65,17 @@ class Predictor(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote, without any configuration."""
+        ...
+
+
+@runtime_checkable
+class ValuePredictor(Predictor, Protocol):
+    """A model that can also say how much: what a `sum` task needs."""
+
+    per_buyer: bool
+    """Whether its amounts are what a customer brings in who brings in anything; else, what anyone
+    does, buyer or not."""
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return `score`, and an amount of money, 0 or more, before calibration. (n,), (n,)."""
         ...

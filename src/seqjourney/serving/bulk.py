@@ -176,8 +176,9 @@ class Shards:
         piece = -(-len(customers.store.customer_ids) // pieces)
         most = min(MOST_CUSTOMERS, max(piece, _WORTH_A_PIECE))
         self._bounds = plan_shards(customers.store.offsets, most, MOST_EVENTS)
+        value = [("expected_value", pa.float64())] if scorer.value_calibrator is not None else []
         withheld = [("withheld", pa.string())] if scorer.consent.purpose is not None else []
-        self._schema = pa.schema(_COLUMNS + withheld)
+        self._schema = pa.schema(_COLUMNS + value + withheld)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1

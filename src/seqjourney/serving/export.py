@@ -111,8 +111,8 @@ def shapes_of(batch: Batch) -> list[tuple[torch.Tensor, ...]]:
     return found
 
 
-def describe_fields(tokenizer: Tokenizer) -> str:
-    """Say what the input tensors hold, for the model card."""
+def describe_fields(tokenizer: Tokenizer, *, summed: bool) -> str:
+    """Say what the tensors hold, for the model card; `summed` is for a task that sums."""
     categorical = ", ".join(tokenizer.categorical_fields)
     numeric = ", ".join(tokenizer.numeric_fields) or "none"
     return (
@@ -124,7 +124,13 @@ def describe_fields(tokenizer: Tokenizer) -> str:
         "- `times` (B, T) int64, microseconds UTC\n"
         "- `ends` (B, S) int64, events known at each cutoff\n"
         "- `cutoffs` (B, S) int64, microseconds UTC\n\n"
-        "returns (B, S) float32 log-odds before calibration. Events are ordered by when they "
+        + (
+            "returns (B, S, 2) float32: log-odds before calibration, and the natural logarithm of "
+            "the amount expected of a buyer. "
+            if summed
+            else "returns (B, S) float32 log-odds before calibration. "
+        )
+        + "Events are ordered by when they "
         "became known, padded on the right, and at most the newest `context` of a customer."
     )
 
@@ -179,10 +185,10 @@ On validation, where settings were chosen: {validation}.
 
 ## Input
 
-{describe_fields(tokenizer)}
+{describe_fields(tokenizer, summed="value_calibrator" in about)}
 
 The probability is {read_calibrator(about["calibrator"], "run.json").formula}.
-
+{_describe_value(about)}
 ## Intended use
 
 Ranking the customers that the task's eligibility describes, at cutoffs soon after the training
@@ -192,6 +198,14 @@ rate has moved without calibrating again.
 
 Made by seqjourney at {run["revision"]}, seed {config.seed}.
 """
+
+
+def _describe_value(about: dict[str, Any]) -> str:
+    """Say how the expected value is reckoned, where the task sums."""
+    found = about.get("value_calibrator")
+    if found is None:
+        return ""
+    return f"The expected value is `{found['scale']:.6g} * probability * exp(log amount)`.\n"
 
 
 def _describe_consent(consent: Any) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,15 @@ class _Scores(Protocol):
     def score(self, data: TaskData) -> np.ndarray: ...
 
 
+@runtime_checkable
+class _ValueScores(_Scores, Protocol):
+    """What a task that sums asks of a model."""
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """See `ValuePredictor`."""
+        ...
+
+
 class Scorer:
     """A trained model with its tokenizer and calibrator."""
 
@@ -52,11 +61,22 @@ class Scorer:
         kind: str,
         trained_on: str,
         fingerprint: str,
+        value_calibrator: dict[str, Any] | None = None,
     ):
+        from seqjourney.evaluation.value_calibration import ValueCalibrator
+
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.consent = consent
         self.kind, self.trained_on, self.fingerprint = kind, trained_on, fingerprint
         self.calibrator = calibrator
+        if (task.kind == "sum") != (value_calibrator is not None):
+            raise DataError(
+                f"task '{task.name}' is of kind {task.kind}, but the model's value_calibrator is "
+                f"{'there' if value_calibrator else 'missing'}; train or export it again."
+            )
+        self.value_calibrator = (
+            None if value_calibrator is None else ValueCalibrator.from_dict(value_calibrator)
+        )
         self.reading = reading
 
     def __repr__(self) -> str:
@@ -84,9 +104,9 @@ class Scorer:
 
         Returns:
             One row per customer: `customer_id`, `cutoff`, `score` (log-odds or rank, as the model
-            gives it) and `probability` (calibrated); both are NaN for a customer of whom nothing
-            was known by then, and for one who may not be scored (`withheld` says why, where the
-            model's data needed consent).
+            gives it) and `probability` (calibrated), of a task that sums also `expected_value`;
+            all are NaN for a customer of whom nothing was known by then, and for one who may not
+            be scored (`withheld` says why, where the model's data needed consent).
 
         Raises:
             DataError: it is no frame, a column is missing, or a row cannot be used; or the
@@ -157,7 +177,11 @@ class Scorer:
 
     def score_data(self, data: TaskData, withheld: pd.Series | None = None) -> pd.DataFrame:
         """Score the snapshots of task data; `withheld` says who may not be, and why."""
-        scores = np.asarray(self.model.score(data), np.float64)
+        if self.value_calibrator is None:
+            scores, amounts = np.asarray(self.model.score(data), np.float64), None
+        else:
+            assert isinstance(self.model, _ValueScores)
+            scores, amounts = self.model.score_and_amount(data)
         known = data.snapshots["end"].to_numpy() > 0
         result = data.snapshots[["customer_id", "cutoff"]].copy()
         if self.consent.purpose is not None:
@@ -165,6 +189,9 @@ class Scorer:
             known &= result["withheld"].isna().to_numpy()
         result["score"] = np.where(known, scores, np.nan)
         result["probability"] = np.where(known, self.calibrator(scores), np.nan)
+        if amounts is not None and self.value_calibrator is not None:
+            expected = self.value_calibrator(amounts, result["probability"].to_numpy())
+            result["expected_value"] = np.where(known, expected, np.nan)
         return result
 
     def consent_column(self, columns: Collection[str], where: str = "the frame") -> tuple[str, ...]:
@@ -238,6 +265,7 @@ def _load_run(folder: Path) -> Scorer:
         about = read_json(path)
         config = parse(Config, about["config"], str(path))
         kind, calibrator = about["kind"], read_calibrator(about["calibrator"], path)
+        values = about.get("value_calibrator")
     with _ours(folder / "task.json") as path:
         task = parse(TaskConfig, read_json(path)["task"], str(path))
     return Scorer(
@@ -250,6 +278,7 @@ def _load_run(folder: Path) -> Scorer:
         kind,
         config.data.name,
         model_fingerprint(folder),
+        values,
     )
 
 
@@ -273,6 +302,16 @@ class Exported:
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return one score per snapshot; see `Predictor.score`."""
+        answers = self._answers(data)
+        return answers if answers.ndim == 1 else answers[:, 0]
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and amounts of a task that sums; see `ValuePredictor`."""
+        from seqjourney.models.network import scores_and_amounts
+
+        return scores_and_amounts(self._answers(data))
+
+    def _answers(self, data: TaskData) -> np.ndarray:
         from seqjourney.models.network import score_windows
 
         return score_windows(self.module, data, self._tokenizer, self.context)
@@ -297,6 +336,7 @@ def _load_export(file: Path) -> Scorer:
             about["model"],
             about.get("data", about["name"]),
             about.get("fingerprint", ""),
+            about.get("value_calibrator"),
         )
 
 

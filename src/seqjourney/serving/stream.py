@@ -23,7 +23,7 @@ import torch
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.consent.policy import STATES
 from seqjourney.events.ledger import Overdue
-from seqjourney.models.network import NetworkPredictor
+from seqjourney.models.network import NetworkPredictor, scores_and_amounts
 from seqjourney.serving.scorer import Exported, load
 from seqjourney.serving.stream_events import EventReader, Token, microseconds_at, moment_of, text_of
 from seqjourney.serving.stream_network import Network, rehearse
@@ -46,6 +46,8 @@ class Scored:
     """Calibrated; NaN like the score."""
     withheld: str | None = None
     """Why the customer may not be scored, where the model's data needed consent."""
+    expected_value: float | None = None
+    """Of a task that sums; NaN like the score."""
 
 
 class Stream:
@@ -90,6 +92,7 @@ class Stream:
         rehearse(self._network, module, scorer.tokenizer, context)
         self.scorer, self.fingerprint = scorer, self._network.fingerprint.hex()
         self._calibrator, self._consent = scorer.calibrator, scorer.consent
+        self._values = scorer.value_calibrator
         asks = self._consent.purpose is not None
         self._reader = EventReader(scorer.tokenizer, scorer.reading, needs_consent=asks)
         self._form = StateFormat(self._network.fingerprint, self._network.backbones, context)
@@ -237,15 +240,21 @@ class Stream:
         withheld = [self._withheld(state) for state in states]
         asked = [i for i, state in enumerate(states) if state.count and withheld[i] is None]
         scores = np.full(len(states), np.nan)
+        amounts = np.full(len(states), np.nan)
         if asked:
-            scores[asked] = self._network.answer(
-                [states[i] for i in asked], [cutoffs[i] for i in asked]
-            )
+            answers = self._network.answer([states[i] for i in asked], [cutoffs[i] for i in asked])
+            if self._values is None:
+                scores[asked] = answers
+            else:
+                scores[asked], amounts[asked] = scores_and_amounts(answers)
         probabilities = self._calibrator(scores)
-        rows = zip(customers, cutoffs, scores, probabilities, withheld, strict=True)
+        expected: Sequence[float | None] = [None] * len(states)
+        if self._values is not None:
+            expected = self._values(amounts, probabilities).tolist()
+        rows = zip(customers, cutoffs, scores, probabilities, withheld, expected, strict=True)
         return [
-            Scored(customer, moment_of(cutoff), float(score), float(probability), why)
-            for customer, cutoff, score, probability, why in rows
+            Scored(customer, moment_of(cutoff), float(score), float(probability), why, value)
+            for customer, cutoff, score, probability, why, value in rows
         ]
 
     def _withheld(self, state: State) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.special import expit
 
 from seqjourney.errors import DataError
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
@@ -96,6 +97,7 @@ class Network:
     def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
         self._members = [_read_member(member, context) for member in module.members.children()]
         self._context, self._history_us = context, tokenizer.history_us
+        self._sigma = _bounds_of_sigma(module)
         self.fingerprint = _fingerprint(module, tokenizer, context)
 
     @property
@@ -143,7 +145,8 @@ class Network:
     def answer(self, states: Sequence[State], cutoffs: Sequence[int]) -> np.ndarray:
         """Return the log-odds of customers, each with a token at least, at moments. (R,) float64.
 
-        No state is changed. The moments, in microseconds UTC, must not lie before what is known.
+        Of a task that sums (R, 2), as `ValueAnswers`. No state is changed. The moments, in
+        microseconds UTC, must not lie before what is known.
         """
         asked = np.array(cutoffs, np.int64)
         first, last = np.array([(s.times[0], s.times[-1]) for s in states], np.int64).T
@@ -158,7 +161,9 @@ class Network:
             current = [state.windows[0][position] for state in states]
             found = member.backbone.answer(snapshots, current, recent, asked - first)
             answers.append(member.head(found, snapshots))
-        return np.add.reduce(answers).astype(np.float64) / len(answers)
+        if self._sigma is not None:
+            return _value_answers(np.stack(answers).astype(np.float64), *self._sigma)
+        return np.add.reduce(answers)[:, 0].astype(np.float64) / len(answers)
 
 
 def rehearse(network: Network, module: Any, tokenizer: Tokenizer, context: int) -> None:
@@ -200,9 +205,22 @@ def rehearse(network: Network, module: Any, tokenizer: Tokenizer, context: int) 
         ).numpy()[0]
     if not np.abs(found - expected).max() <= _TOLERANCE:
         raise DataError(
-            f"the network answers {float(expected[0]):.4f} where this version of seqjourney "
-            f"reckons {float(found[0]):.4f}: it was made by another version. Train or export again."
+            f"the network answers {expected.flat[0]:.4f} where this version of seqjourney "
+            f"reckons {found.flat[0]:.4f}: it was made by another version. Train or export again."
         )
+
+
+def _bounds_of_sigma(module: Any) -> tuple[float, float] | None:
+    """Return the bounds of a task that sums, from the eager module or its TorchScript."""
+    answers: Any = getattr(module, "answers", None)  # a file of an earlier version has none
+    return (answers.least, answers.most) if hasattr(answers, "least") else None
+
+
+def _value_answers(raw: np.ndarray, least: float, most: float) -> np.ndarray:
+    """See `value_head.ValueAnswers`: (members, R, 3) -> (R, 2)."""
+    sigma = least + (most - least) * expit(raw[..., 2])
+    amount = np.logaddexp.reduce(raw[..., 1] + sigma**2 / 2) - np.log(len(raw))
+    return np.stack([raw[..., 0].mean(0), amount], axis=-1)
 
 
 def _read_member(module: Any, context: int) -> _Member:

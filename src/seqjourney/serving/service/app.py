@@ -201,10 +201,12 @@ def _of_nobody(scored: Scored) -> bool:
 
 def _plain(scored: Scored) -> dict[str, Any]:
     missing = math.isnan(scored.score)
+    value = {} if scored.expected_value is None else {"expected_value": scored.expected_value}
     return {
         "customer_id": scored.customer_id,
         "cutoff": scored.cutoff.isoformat(),
         "score": None if missing else scored.score,
         "probability": None if missing else scored.probability,
+        **({"expected_value": None} if value and missing else value),
         "withheld": scored.withheld,
     }

@@ -18,6 +18,9 @@ class Score(BaseModel):
     cutoff: str = Field(description="UTC; the moment that the score is about")
     score: float | None = Field(description="Log-odds; null where there is none")
     probability: float | None = Field(description="Calibrated; null like the score")
+    expected_value: float | None = Field(
+        None, description="Only of a model that says how much; null like the score"
+    )
     withheld: str | None = Field(description="Why the customer may not be scored, or null")
 
 
