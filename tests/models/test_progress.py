@@ -1,24 +1,40 @@
-"""The bar of a training: only where somebody watches, and short."""
+"""What a training shows: a short bar where somebody watches, else a line now and then."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from seqjourney.models.progress import progress_bars
+from seqjourney.models.progress import Bar, Lines, progress
 from seqjourney.models.training import MONITOR
 
 
-def test_in_a_pipe_there_is_no_bar(monkeypatch: pytest.MonkeyPatch):
+def test_the_bar_is_for_a_terminal_and_lines_for_a_pipe(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: False))
-    assert progress_bars(True) == []
+    assert [type(one) for one in progress(True)] == [Lines]
     monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
-    assert progress_bars(False) == []
-    assert len(progress_bars(True)) == 1
+    assert [type(one) for one in progress(True)] == [Bar]
+    assert progress(False) == []
 
 
-def test_the_bar_shows_one_metric_by_a_short_name(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
-    (bar,) = progress_bars(True)
+def test_the_bar_shows_one_metric_by_a_short_name():
+    bar = Bar()
     shown = {MONITOR: 0.625, "v_num": "", "train_loss": 0.5}
     assert bar.get_metrics(SimpleNamespace(progress_bar_metrics=shown), None) == {"AP": 0.625}
     assert bar.get_metrics(SimpleNamespace(progress_bar_metrics={}), None) == {}
+
+
+def test_a_line_comes_once_a_minute_at_most(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    clock = iter([0.0, 59.0, 61.0, 100.0, 122.0])
+    monkeypatch.setattr("seqjourney.models.progress.time.monotonic", lambda: next(clock))
+    lines = Lines()
+    lines.on_fit_start(None, None)
+    for epoch in range(4):
+        now = {"is_global_zero": True, "current_epoch": epoch, "max_epochs": 60}
+        trainer = SimpleNamespace(**now, callback_metrics={MONITOR: 0.5 + epoch / 100})
+        lines.on_validation_end(trainer, None)
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 2 of at most 60: validation average precision 0.5100",
+        "epoch 4 of at most 60: validation average precision 0.5300",
+    ]

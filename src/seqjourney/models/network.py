@@ -60,7 +60,7 @@ class NetworkPredictor:
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-        from seqjourney.models.progress import progress_bars
+        from seqjourney.models.progress import Bar, progress
         from seqjourney.models.training import (
             MONITOR,
             JourneyTraining,
@@ -103,7 +103,7 @@ class NetworkPredictor:
         )
         resumable = checkpoints / "latest.ckpt"
         latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
-        bars = progress_bars(trainer.progress)
+        shown = progress(trainer.progress)
         most, patience = epochs_of(trainer, module.training_batches(trainer.devices))
         stop = EarlyStopping(monitor, mode=mode, patience=patience)
         with _quiet():
@@ -118,10 +118,10 @@ class NetworkPredictor:
                 limit_train_batches=trainer.limit_batches,
                 limit_val_batches=trainer.limit_batches,
                 num_sanity_val_steps=0,
-                callbacks=[best, latest, stop, RandomState(), *bars],
+                callbacks=[best, latest, stop, RandomState(), *shown],
                 logger=self._loggers(folder),
                 log_every_n_steps=10,
-                enable_progress_bar=bool(bars),
+                enable_progress_bar=any(isinstance(one, Bar) for one in shown),
                 enable_model_summary=False,
             )
             with _interruptible():
