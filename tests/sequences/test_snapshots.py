@@ -18,6 +18,7 @@ from seqjourney.files import read_json
 from seqjourney.sequences.snapshots import (
     SPLITS,
     check_classes,
+    check_events,
     cut_snapshots,
     eligible_customers,
     resolve_cutoffs,
