@@ -11,6 +11,9 @@ embedding look-ups, no element-wise work; forward and backward count three times
 `snapshot_token_speedup_*`: labels per second with all cutoffs of a customer in one pass by those
 with one sequence per snapshot: the same model, sampler, collator and token budget, each snapshot
 a window of its own.
+
+`step_speedup_*`: the seconds of the one pass as we train by those with one switch turned: AdamW's
+fused kernel or bf16 autocast. Whether a switch pays on a machine is read here.
 """
 
 from __future__ import annotations
@@ -64,9 +67,11 @@ second of training with all weekly cutoffs of a customer in one pass by those wi
 snapshot, loading and optimiser included, the same model, sampler and token budget. Medians over
 {pairs} interleaved rounds (matrix product, one pass, one sequence per snapshot), each on other
 batches that cover all sizes; low and high are the lowest and the highest round. The rows sum up
-all rounds."""
+all rounds. `step_speedup_*`: seconds of the same batches as we train by those with one switch
+turned (AdamW's fused kernel, bf16 autocast); below 1 it does not pay."""
 GEMM = 2048
 GRADIENT_CLIP = 1.0
+FUSED, BF16 = SWITCHES = "fused AdamW", "bf16 autocast"
 
 
 @dataclass(frozen=True)
@@ -123,17 +128,19 @@ def _compare(
     figures: dict[str, Figure],
     rows: list[dict[str, Any]],
 ) -> None:
-    """Measure one network's two arms and the machine in turn."""
+    """Measure one network's arms and the machine in turn."""
     content = load_config("train", "experiment=demo", f"model={kind}")["model"]
     config: NetworkConfig = (
         parse(GRUConfig, content, "model")
         if kind == "gru"
         else parse(TransformerConfig, content, "model")
     )
+    windows = build_windows(data, config.context)
     arms = {
-        "one pass": Arm(data, config, build_windows(data, config.context)),
+        "one pass": Arm(data, config, windows),
         "one sequence per snapshot": Arm(data, config, single_windows(data, config.context)),
     }
+    arms |= {switch: Arm(data, config, windows, switch) for switch in SWITCHES}
     for arm in arms.values():
         arm.run(0, 3)  # warm up
     gemm_rate()
@@ -143,7 +150,7 @@ def _compare(
         peak.append(gemm_rate())
         for name, arm in arms.items():
             measured[name].append(arm.run(turn, batches))
-    ours, single = measured.values()
+    ours, single = measured["one pass"], measured["one sequence per snapshot"]
     figures[f"gemm_share_{kind}"] = paired_ratio(
         [m.flops / m.seconds for m in ours], peak, "share of the machine's float32 matrix product"
     )
@@ -152,6 +159,12 @@ def _compare(
         [m.labels / m.seconds for m in single],
         "times the labels per second of one sequence per snapshot",
     )
+    for switch in SWITCHES:
+        figures[f"step_speedup_{switch.lower().replace(' ', '_')}_{kind}"] = paired_ratio(
+            [m.seconds for m in ours],
+            [m.seconds for m in measured[switch]],
+            "times as fast as our training without the switch",
+        )
     rows += [_row(kind, name, runs, median(peak)) for name, runs in measured.items()]
 
 
@@ -175,10 +188,13 @@ def _row(kind: str, arm: str, runs: Sequence[Measured], peak: float) -> dict[str
 
 
 class Arm:
-    """A model that learns from windows; two arms differ in their windows alone."""
+    """A model that learns from windows; two arms differ in their windows or in one switch."""
 
-    def __init__(self, data: TaskData, config: NetworkConfig, windows: Windows):
+    def __init__(
+        self, data: TaskData, config: NetworkConfig, windows: Windows, switch: str | None = None
+    ):
         torch.manual_seed(0)
+        self._bf16 = switch == BF16
         self._config = config
         base_rate = float(data.snapshots["label"].mean())
         self._batches = list(BucketBatchSampler(windows, config.batch_tokens, seed=None))
@@ -187,6 +203,8 @@ class Arm:
         self._training = JourneyTraining(model, config, batch_weight)
         optimisation = self._training.configure_optimizers()
         self._optimizer = optimisation["optimizer"]
+        for group in self._optimizer.param_groups:
+            group["fused"] = switch == FUSED
         self._schedule = optimisation["lr_scheduler"]["scheduler"]
         self._collate = Collator(data, windows)
 
@@ -215,7 +233,9 @@ class Arm:
 
     def _step(self, batch: Batch) -> None:
         model = self._training.model
-        loss = weighted_loss(model.each(*batch.inputs), batch) * len(model.members)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            logits = model.each(*batch.inputs)
+        loss = weighted_loss(logits, batch) * len(model.members)
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)

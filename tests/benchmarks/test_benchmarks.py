@@ -54,6 +54,10 @@ FIGURES = {
         "gemm_share_transformer",
         "snapshot_token_speedup_gru",
         "snapshot_token_speedup_transformer",
+        "step_speedup_fused_adamw_gru",
+        "step_speedup_fused_adamw_transformer",
+        "step_speedup_bf16_autocast_gru",
+        "step_speedup_bf16_autocast_transformer",
     },
     "throughput": {
         "prepare_ratio_to_bare_duckdb",
