@@ -19,11 +19,13 @@ from seqjourney.config.model import (
     LogisticConfig,
     ModelConfig,
     NetworkConfig,
+    NextCountsConfig,
     ParetoNBDConfig,
     PastValueConfig,
     RecencyConfig,
     TransformerConfig,
 )
+from seqjourney.config.next_task import NextTaskConfig
 from seqjourney.config.parsing import parse, siblings
 from seqjourney.config.run import Config, LoggerConfig, TrainerConfig
 from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
@@ -46,6 +48,8 @@ __all__ = [
     "LogisticConfig",
     "ModelConfig",
     "NetworkConfig",
+    "NextCountsConfig",
+    "NextTaskConfig",
     "ParetoNBDConfig",
     "PastValueConfig",
     "RecencyConfig",
