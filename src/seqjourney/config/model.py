@@ -129,7 +129,7 @@ class NextCountsConfig(Strict):
     kind: Literal["popularity", "recent", "markov", "rules"]
     name: str
     steps: int = Field(10, ge=1)
-    decays: tuple[float, ...] = Field((0.2, 0.5, 0.8), min_length=1)
+    decays: tuple[float, ...] = Field((0.2, 0.5, 0.8, 1.0), min_length=1)
     """What a value one event further back counts, for `rules`; validation chooses."""
     norms: tuple[float, ...] = Field((0.0, 0.5, 1.0), min_length=1)
     """By which power of what follows a value in all its rules are divided; validation chooses."""
