@@ -1,8 +1,8 @@
 """The data sets of `next_event`, read into stores: the only code that knows one from another.
 
 Each published protocol becomes a field `split` that says of every event in which split it is
-asked (`train`, `validation`, `test`; anything else is history only). Times where a data set has
-none are a day apart: an order, from which no calendar is read.
+asked (`train`, `validation`, `test`; anything else is history only). Data sets without times have
+`even_spacing` in their task.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pandas as pd
 
 from seqjourney.sequences.store import SequenceStore
 
-DAY_US = 86_400_000_000
 SPLITS = ("train", "validation", "test", "history")
 TRAIN, VALIDATION, TEST, HISTORY = range(4)
 
@@ -34,11 +33,11 @@ class Histories:
 
 def as_store(histories: Histories, field: str) -> SequenceStore:
     """Build a store in memory with two categorical fields: the asked one and `split`."""
-    names, first, length = np.unique(histories.history, return_index=True, return_counts=True)
+    names, first = np.unique(histories.history, return_index=True)
     words, codes = np.unique(histories.value.astype(str), return_inverse=True)
     times = histories.times_us
-    if times is None:
-        times = (np.arange(len(codes)) - np.repeat(first, length)) * DAY_US
+    if times is None:  # `even_spacing` sets them
+        times = np.zeros(len(codes), np.int64)
     return SequenceStore(
         customer_ids=names.astype(str).astype(object),
         offsets=np.append(first, len(codes)).astype(np.int64),

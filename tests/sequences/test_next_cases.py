@@ -5,11 +5,17 @@ import pandas as pd
 import pytest
 
 from chains import START_US, as_histories, chain, next_task
+from seqjourney.config import NextTaskConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.sequences.next_cases import build_next_data, past
 from seqjourney.sequences.tokenizer import DAY_US, FIRST
 
 DAY = pd.Timedelta(days=1)
+MOMENTS = {"train": ["2023-03-01"], "validation": ["2023-02-01"], "test": ["2023-04-01"]}
+
+
+def in_time(cutoffs: dict[str, list[str]]) -> NextTaskConfig:
+    return next_task(split="time", cutoffs=cutoffs, horizon="1d", even_spacing=False)
 
 
 def asked(data, split: str) -> set[tuple[str, int, str]]:
@@ -54,8 +60,7 @@ def test_at_cutoffs_only_what_follows_within_the_horizon_is_asked():
         split: [str(pd.Timestamp(START_US, unit="us", tz="UTC") + days * DAY)]
         for split, days in (("train", 2.5), ("validation", 2.5), ("test", 4.5))
     }
-    task = next_task(split="time", cutoffs=cutoffs, horizon="1d", even_spacing=False)
-    data = build_next_data(store, task)
+    data = build_next_data(store, in_time(cutoffs))
     assert asked(data, "validation") == {("c0000", 3, "d"), ("c0002", 3, "d"), ("c0003", 3, "e")}
     assert asked(data, "test") == {("c0000", 5, "f"), ("c0003", 5, "c")}
     train = data.of("train").snapshots
@@ -72,7 +77,9 @@ def test_training_at_cutoffs_does_not_change_with_what_comes_later():
         moment = pd.Timestamp(START_US, unit="us", tz="UTC")
         cutoffs = {"train": [str(moment + 3 * DAY)], "validation": [str(moment + 3 * DAY)],
                    "test": [str(moment + 4 * DAY)]}  # fmt: skip
-        return build_next_data(store, next_task(split="time", cutoffs=cutoffs, horizon="1d"))
+        return build_next_data(
+            store, next_task(split="time", cutoffs=cutoffs, horizon="1d", even_spacing=False)
+        )
 
     a, b = built("d"), built("unheard")
     assert a.tokenizer == b.tokenizer
@@ -81,9 +88,10 @@ def test_training_at_cutoffs_does_not_change_with_what_comes_later():
 
 
 def test_windows_of_training_and_validation_that_overlap_are_refused():
-    moments = {"train": ["2023-03-01"], "validation": ["2023-02-01"], "test": ["2023-04-01"]}
     with pytest.raises(ConfigError, match="validation begins before train"):
-        build_next_data(chain(20), next_task(split="time", cutoffs=moments, horizon="1d"))
+        build_next_data(
+            chain(20), next_task(split="time", cutoffs=MOMENTS, horizon="1d", even_spacing=False)
+        )
 
 
 def test_an_unknown_field_is_refused_with_the_known_ones():
@@ -100,6 +108,7 @@ def test_a_split_without_questions_is_refused():
     ("changes", "message"),
     [
         ({"split": "time"}, "needs cutoffs"),
+        ({"split": "time", "cutoffs": MOMENTS, "horizon": "1d"}, "even_spacing has no cutoffs"),
         ({"split": "given"}, "needs `given`"),
         ({"given": "fold"}, "needs `given`"),
         ({"negatives": 1}, "256"),
@@ -128,6 +137,15 @@ def test_past_lists_each_history_from_its_last_event():
 
 
 def test_questions_after_events_stand_at_the_event():
-    data = build_next_data(chain(10), next_task())
+    data = build_next_data(chain(10), next_task(even_spacing=False))
     at = data.snapshots["cutoff"].dt.tz_convert(None).to_numpy("M8[us]").astype(np.int64)
     assert (at == START_US + (data.snapshots["end"] - 1) * DAY_US).all()
+
+
+def test_of_an_order_only_the_order_counts():
+    histories = [list("abcd"), list("bcab")]
+    seconds = build_next_data(as_histories(histories, step_us=1_000_000), next_task())
+    years = build_next_data(as_histories(histories, step_us=365 * DAY_US), next_task())
+    assert seconds.tokenizer == years.tokenizer
+    pd.testing.assert_frame_equal(seconds.snapshots, years.snapshots)
+    assert seconds.store.times[:, 0].tolist() == [DAY_US * i for i in (0, 1, 2, 3)] * 2

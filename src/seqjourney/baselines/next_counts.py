@@ -19,6 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from seqjourney.config import NextCountsConfig, TrainerConfig
+from seqjourney.files import replacing_file, write_json
 from seqjourney.sequences.next_cases import NextData, past
 from seqjourney.sequences.tokenizer import FIRST
 
@@ -39,6 +40,7 @@ class NextCounts:
         """Count on `train`; `rules` choose decay and norm on `validation`."""
         train, values = data.of("train"), data.values
         label = train.snapshots["label"].to_numpy() - FIRST
+        self._counts = np.zeros(values)
         self._popularity = np.bincount(label, minlength=values) / len(label)
         self._steps = 1 if self.config.kind == "markov" else self.config.steps
         if self.config.kind == "popularity":
@@ -74,6 +76,21 @@ class NextCounts:
                 best, kept = score, (self._rules, decay)
                 self.chosen_ = {"decay": decay, "norm": norm}
         self._rules, self._decay = kept
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` and, with the counts, `counts.npz`."""
+        write_json(
+            folder / "model.json",
+            {
+                "config": self.config.model_dump(mode="json"),
+                "decay": self._decay,
+                "steps": self._steps,
+                "popularity": self._popularity.tolist(),
+                "followed": self._counts.tolist(),
+            },
+        )
+        with replacing_file(folder / "counts.npz") as partial, partial.open("wb") as file:
+            sparse.save_npz(file, self._rules)
 
     def scores(self, data: NextData) -> Iterator[np.ndarray]:
         """Yield scores of all values, (q, V), for consecutive questions."""

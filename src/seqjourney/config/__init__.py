@@ -27,7 +27,14 @@ from seqjourney.config.model import (
 )
 from seqjourney.config.next_task import NextTaskConfig
 from seqjourney.config.parsing import parse, siblings
-from seqjourney.config.run import Config, LoggerConfig, TrainerConfig
+from seqjourney.config.run import (
+    Config,
+    LoggerConfig,
+    NextConfig,
+    RunConfig,
+    TrainerConfig,
+    served_config,
+)
 from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
 from seqjourney.config.types import Strict, nearest
 
@@ -48,11 +55,13 @@ __all__ = [
     "LogisticConfig",
     "ModelConfig",
     "NetworkConfig",
+    "NextConfig",
     "NextCountsConfig",
     "NextTaskConfig",
     "ParetoNBDConfig",
     "PastValueConfig",
     "RecencyConfig",
+    "RunConfig",
     "SourceConfig",
     "Strict",
     "TaskConfig",
@@ -60,5 +69,6 @@ __all__ = [
     "TransformerConfig",
     "nearest",
     "parse",
+    "served_config",
     "siblings",
 ]

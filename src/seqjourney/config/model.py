@@ -146,4 +146,6 @@ BaselineConfig = (
     | BGNBDConfig
     | ParetoNBDConfig
 )
-ModelConfig = Annotated[NetworkConfig | BaselineConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    NetworkConfig | BaselineConfig | NextCountsConfig, Field(discriminator="kind")
+]

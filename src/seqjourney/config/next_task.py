@@ -33,7 +33,8 @@ class NextTaskConfig(Strict):
     horizon: Duration | None = None
     """For `time`: how soon the next event must follow for a customer to be asked."""
     even_spacing: bool = False
-    """The times are only an order, spaced evenly: no calendar is read from them."""
+    """The times of the data are only an order: its events are set a day apart, and no calendar
+    is read from them. Not with `split: time`."""
     repeats: bool = True
     """Whether a value of the history may come again; if not, it is no candidate."""
     sampled: int = Field(0, ge=0)
@@ -50,6 +51,8 @@ class NextTaskConfig(Strict):
     def _check_split(self) -> NextTaskConfig:
         if self.split == "time" and (self.cutoffs is None or self.horizon is None):
             raise ValueError("split: time needs cutoffs (train, validation, test) and a horizon")
+        if self.split == "time" and self.even_spacing:
+            raise ValueError("even_spacing has no cutoffs; use split: leave_one_out or given")
         if (self.split == "given") != (self.given is not None):
             raise ValueError(
                 "split: given needs `given`, the field that names the split, and only it"

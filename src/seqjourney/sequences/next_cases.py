@@ -21,7 +21,7 @@ import pandas as pd
 from seqjourney.config import NextTaskConfig, TrainerConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.sequences.store import SequenceStore
-from seqjourney.sequences.tokenizer import FIRST, Tokenizer, fit_tokenizer
+from seqjourney.sequences.tokenizer import DAY_US, FIRST, Tokenizer, fit_tokenizer
 
 SPLITS = ("train", "validation", "test")
 
@@ -90,6 +90,10 @@ class NextPredictor(Protocol):
         """
         ...
 
+    def save(self, folder: Path) -> None:
+        """Write the model as plain data."""
+        ...
+
 
 def build_next_data(store: SequenceStore, task: NextTaskConfig) -> NextData:
     """Cut the questions of a task and fit its tokenizer on what training may see.
@@ -105,6 +109,8 @@ def build_next_data(store: SequenceStore, task: NextTaskConfig) -> NextData:
                 f"task.{key}={name}: the data has no such field, only "
                 f"{', '.join(store.categorical_fields)}. Name it in data.categorical and prepare."
             )
+    if task.even_spacing:
+        store = evenly_spaced(store)
     if task.split == "time":
         questions, learned = _asked_at_cutoffs(store, task)
     else:
@@ -126,6 +132,13 @@ def build_next_data(store: SequenceStore, task: NextTaskConfig) -> NextData:
     # A value that training hardly met cannot be learned as an answer, only missed as one.
     learnable = (questions["split"] != "train") | (questions["label"] >= FIRST)
     return replace(data, snapshots=questions[learnable].reset_index(drop=True))
+
+
+def evenly_spaced(store: SequenceStore) -> SequenceStore:
+    """Return the store with each history's events a day apart, whatever their times were."""
+    position = np.arange(len(store.times)) - np.repeat(store.offsets[:-1], np.diff(store.offsets))
+    times = np.repeat(position[:, None] * DAY_US, 2, axis=1)
+    return replace(store, times=times)
 
 
 def leave_one_out(store: SequenceStore) -> np.ndarray:
