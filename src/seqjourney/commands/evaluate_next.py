@@ -113,7 +113,7 @@ def evaluate_next(
         say(f"{task['name']}: {task['description']}; {ranking} ranking")
         table(
             {"model": "left", **dict.fromkeys(_SHOWN, "right")},
-            [(name, *(_cell(values[m]) for m in _SHOWN))
+            [(name, *(f"{values[m]['value']:.3f}" for m in _SHOWN[:-1]), _cell(values[_SHOWN[-1]]))
              for name, values in found_here["models"].items()],
         )  # fmt: skip
     say(f"Split: {task['split']}.", f"Report: {shown(report_dir / 'report.md')}")
