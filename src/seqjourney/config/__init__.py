@@ -2,9 +2,9 @@
 
 Hydra composes YAML from `configs/`; `parse` turns the result into these frozen models and refuses
 an unknown key with the nearest match. Durations are written `30d`, `6h`, `90m`, `45s` or `2w`.
-Read in this order: `data` (where events come from), `task` (what is predicted, when), `model` (one
-class per kind), `run` (the trainer, and all of it in `Config`), `gate` (when a model may be acted
-on; `evaluate` asks).
+Read in this order: `data` (where events come from), `task` (what is predicted, when) and
+`next_task` (what comes next), `model` (one class per kind), `run` (the trainer, and all of it in
+`Config`), `gate` (when a model may be acted on; `evaluate` asks).
 """
 
 from seqjourney.config.data import DataConfig, SourceConfig
