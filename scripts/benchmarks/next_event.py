@@ -29,7 +29,7 @@ MODELS = ("popularity", "recent", "markov", "rules", *NETWORKS)
 COMMON: dict[str, Any] = {"context": 100, "batch_tokens": 8192, "dropout": 0.3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "gru": {"width": 100, "layers": 1, "learning_rate": 0.002},
-    "transformer": {"width": 64, "layers": 2, "heads": 2, "learning_rate": 0.001},
+    "transformer": {"width": 64, "layers": 2, "heads": 2, "learning_rate": 0.002},
 }
 SMALL: dict[str, Any] = {"width": 32, "batch_tokens": 1024, "dropout": 0.2}
 """For data sets of few events."""
