@@ -5,8 +5,9 @@ name it. Every pair of a data set and a model is trained once and kept under --w
 interrupted run goes on where it stopped; pairs that have not been run are listed as such.
 
 Besides the options below: --only DATASET or DATASET/MODEL (repeatable) trains only these, --kept
-trains nothing and writes down what has been run, and --work FOLDER (default: outputs/next_event) is
-where runs are kept.
+trains nothing and writes down what has been run, --epochs N ends networks after so many epochs (and
+their rows say so; a higher N goes on from there), and --work FOLDER (default: outputs/next_event)
+is where runs are kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from next_event_data import DATA_SETS, DataSet, as_store  # type: ignore[import-not-found]
 from record import Figure, Options, options, write_results  # type: ignore[import-not-found]
 
@@ -53,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--kept", action="store_true")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--work", type=Path, default=Path("outputs/next_event"))
     own, rest = parser.parse_known_args()
     chosen = options(__doc__, rest)
@@ -75,9 +78,10 @@ def main() -> None:
                 asked = False
             if chosen.quick and (name, model) not in (("helpdesk", "markov"), ("helpdesk", "gru")):
                 asked = False
-            row = _kept(work / name / model, chosen)
-            if row is None and asked:
-                row = _measure(name, model, folder, work / name / model, opened, chosen)
+            row = _kept(work / name / model)
+            epochs = 2 if chosen.quick else own.epochs
+            if asked and (row is None or (row["cut_off"] and row["epochs"] < epochs)):
+                row = _measure(name, model, folder, work / name / model, opened, chosen, epochs)
             if row is None:
                 missing.append(f"{name}/{model}")
                 row = {"data": name, "model": model, "about": "not run"}
@@ -106,27 +110,20 @@ def main() -> None:
     )
 
 
-def _kept(folder: Path, chosen: Options) -> dict[str, Any] | None:
+def _kept(folder: Path) -> dict[str, Any] | None:
     """Return the row of an earlier run with the same settings."""
     file = folder / "row.json"
     if not file.exists():
         return None
     row: dict[str, Any] = read_json(file)
-    return row if row["settings"] == _settings(folder.parent.name, folder.name, chosen) else None
+    return row if row["settings"] == _settings(folder.parent.name, folder.name) else None
 
 
-def _settings(name: str, model: str, chosen: Options) -> dict[str, Any]:
+def _settings(name: str, model: str) -> dict[str, Any]:
     if model not in NETWORKS:
         return {"kind": model, "name": model}
     small = SMALL if name == "helpdesk" else {}
-    return {
-        "kind": model,
-        "name": model,
-        **COMMON,
-        **SETTINGS[model],
-        **small,
-        "epochs": 2 if chosen.quick else EPOCHS,
-    }
+    return {"kind": model, "name": model, **COMMON, **SETTINGS[model], **small}
 
 
 def _open(name: str, data_set: DataSet, folder: Path) -> dict[str, Any]:
@@ -143,7 +140,13 @@ def _open(name: str, data_set: DataSet, folder: Path) -> dict[str, Any]:
 
 
 def _measure(
-    name: str, model: str, source: Path, folder: Path, opened: dict[str, Any], chosen: Options
+    name: str,
+    model: str,
+    source: Path,
+    folder: Path,
+    opened: dict[str, Any],
+    chosen: Options,
+    epochs: int,
 ) -> dict[str, Any]:
     """Train one model on one data set, rank the test, and keep the row."""
     from seqjourney.baselines.next_counts import NextCounts
@@ -164,16 +167,15 @@ def _measure(
     if not opened:
         opened |= _open(name, data_set, source)
     data, test = opened["data"], opened["test"]
-    settings = _settings(name, model, chosen)
-    told = {key: value for key, value in settings.items() if key != "epochs"}
+    settings = _settings(name, model)
     predictor: NextNetworkPredictor | NextCounts
     if model in NETWORKS:
         schema: type[NetworkConfig] = GRUConfig if model == "gru" else TransformerConfig
-        predictor = NextNetworkPredictor(parse(schema, told, model))
+        predictor = NextNetworkPredictor(parse(schema, settings, model))
     else:
-        predictor = NextCounts(parse(NextCountsConfig, told, model))
+        predictor = NextCounts(parse(NextCountsConfig, settings, model))
     trainer = TrainerConfig(
-        max_epochs=settings.get("epochs", 1),
+        max_epochs=epochs,
         patience=PATIENCE,
         threads=chosen.threads,
         progress=False,
@@ -183,6 +185,7 @@ def _measure(
         shutil.rmtree(folder)  # what is left of other settings cannot be gone on with
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "settings.json", settings)
+    resumed = (folder / "checkpoints").exists()
     started = time.process_time()
     predictor.fit(data, trainer, 0, folder)
     fitted = time.process_time()
@@ -196,6 +199,8 @@ def _measure(
     for figure, (ranking, metric) in data_set.metrics.items():
         found = next_metrics(table[table["ranking"] == ranking], {metric: gains()[metric]})[metric]
         figures[figure] = [scale * v for v in (found.value, found.low, found.high)]
+    learned = _learned(folder, predictor)
+    cut_off = learned >= epochs and predictor.chosen_["epochs"] + PATIENCE > epochs
     row: dict[str, Any] = {
         "data": name,
         "model": model,
@@ -203,16 +208,29 @@ def _measure(
         "questions": len(test.snapshots),
         "never_seen": float((test.snapshots["label"] < FIRST).mean()),
         "validation": getattr(predictor, "validation_score_", None),
-        "cpu_minutes": (fitted - started) / 60,
+        # Of a training that was gone on with, only the last part was timed.
+        "cpu_minutes": None if resumed else (fitted - started) / 60,
         "scoring_minutes": (time.process_time() - fitted) / 60,
         "chosen": predictor.chosen_,
         "settings": settings,
+        "epochs": learned,
+        "cut_off": cut_off,
+        "about": "measured" + f", cut off after {epochs} epochs" * cut_off,
         "revision": describe_revision(),
     }
     write_json(folder / "row.json", row)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if not cut_off:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     print(f"{name}/{model}: " + ", ".join(f"{f} {v[0]:.4g}" for f, v in figures.items()))
     return row
+
+
+def _learned(folder: Path, predictor: Any) -> int:
+    """Return how many epochs a network has learned, also before it was gone on with."""
+    if "epochs" not in predictor.chosen_:
+        return 0
+    curves = [pd.read_csv(file) for file in (folder / "logs").glob("metrics*.csv")]
+    return int(max(curve["epoch"].max() for curve in curves)) + 1
 
 
 def _figures(rows: list[dict[str, Any]]) -> dict[str, Figure]:
@@ -238,7 +256,7 @@ def _shown(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         told = {"data": row["data"], "model": row["model"], "figure": figure}
         told |= dict(zip(("value", "low", "high"), value, strict=True))
         told["about"] = row.get("about", "measured")
-        for key in ("questions", "validation", "cpu_minutes", "scoring_minutes"):
+        for key in ("questions", "epochs", "validation", "cpu_minutes", "scoring_minutes"):
             told[key] = row.get(key)
         for key in ("chosen", "settings"):
             told[key] = ", ".join(f"{k} {v}" for k, v in row.get(key, {}).items() if k != "name")
