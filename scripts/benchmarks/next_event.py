@@ -34,8 +34,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gru": {"width": 100, "layers": 1, "learning_rate": 0.002},
     "transformer": {"width": 64, "layers": 2, "heads": 2, "learning_rate": 0.002},
 }
-SMALL: dict[str, Any] = {"width": 32, "batch_tokens": 1024, "dropout": 0.2}
-"""For data sets of few events."""
 EPOCHS, PATIENCE = 60, 3
 NOTE = """Rows with a model of ours are measured here; `published` rows are quoted (the cards of the
 data sets name the papers, and quote from memory). Each pair was trained once, with seed 0 and one
@@ -122,8 +120,8 @@ def _kept(folder: Path) -> dict[str, Any] | None:
 def _settings(name: str, model: str) -> dict[str, Any]:
     if model not in NETWORKS:
         return {"kind": model, "name": model}
-    small = SMALL if name == "helpdesk" else {}
-    return {"kind": model, "name": model, **COMMON, **SETTINGS[model], **small}
+    told = COMMON | SETTINGS[model] | DATA_SETS[name].settings
+    return {"kind": model, "name": model, **told}
 
 
 def _open(name: str, data_set: DataSet, folder: Path) -> dict[str, Any]:
@@ -131,9 +129,9 @@ def _open(name: str, data_set: DataSet, folder: Path) -> dict[str, Any]:
     from seqjourney.evaluation.next_ranks import draw_negatives
     from seqjourney.sequences.next_cases import build_next_data
 
-    task = {"name": name, "kind": "next", "field": data_set.field, "split": "given",
+    task = {"name": name, "kind": "next", "field": data_set.asked, "split": "given",
             "given": "split", **data_set.task}  # fmt: skip
-    store = as_store(data_set.read(folder), data_set.field)
+    store = as_store(data_set.read(folder), data_set.asked)
     data = build_next_data(store, parse(NextTaskConfig, task, name))
     test = data.of("test")
     return {"data": data, "test": test, "negatives": draw_negatives(test)}

@@ -8,7 +8,7 @@ asked (`train`, `validation`, `test`; anything else is history only). Data sets 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Histories:
     times_us: np.ndarray | None = None  # (N,) None: order only
 
 
-def as_store(histories: Histories, field: str) -> SequenceStore:
+def as_store(histories: Histories, asked: str) -> SequenceStore:
     """Build a store in memory with two categorical fields: the asked one and `split`."""
     names, first = np.unique(histories.history, return_index=True)
     words, codes = np.unique(histories.value.astype(str), return_inverse=True)
@@ -44,9 +44,9 @@ def as_store(histories: Histories, field: str) -> SequenceStore:
         categorical=np.stack([codes, histories.split], axis=1).astype(np.int32),
         numeric=np.zeros((len(codes), 0), np.float32),
         times=np.stack([times, times], axis=1).astype(np.int64),
-        categorical_fields=(field, "split"),
+        categorical_fields=(asked, "split"),
         numeric_fields=(),
-        dictionaries={field: words.tolist(), "split": list(SPLITS)},
+        dictionaries={asked: words.tolist(), "split": list(SPLITS)},
     )
 
 
@@ -132,30 +132,34 @@ class DataSet:
 
     read: Callable[[Path], Histories]
     file: str
-    field: str
+    asked: str
+    """The field whose next value is asked."""
     protocol: str
     task: dict[str, Any]
     metrics: dict[str, tuple[str, str]]
     """Figure -> (ranking, metric)."""
     published: dict[str, dict[str, float]]
     per_cent: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the networks, where they follow from its size: an epoch needs some hundred steps."""
 
 
 DATA_SETS = {
     "helpdesk": DataSet(
         read=helpdesk,
         file="support_tickets/helpdesk_tax2017_coded.parquet",
-        field="activity",
+        asked="activity",
         protocol="two thirds of the cases in file order learn, prefixes of at least two events of "
         "the others are asked (Tax et al. 2017)",
         task={"negatives": None},
         metrics={"helpdesk_accuracy": ("full", "hit@1")},
         published={"LSTM of Tax et al. 2017": {"helpdesk_accuracy": 0.7123}},
+        settings={"width": 32, "batch_tokens": 1024, "dropout": 0.2},
     ),
     "retailrocket": DataSet(
         read=sessions("retailrocket"),
         file="session_benchmarks/retailrocket_test.parquet",
-        field="item",
+        asked="item",
         protocol="given training and test sessions (COTREC)",
         task={"even_spacing": True},
         metrics={"retailrocket_p20": ("full", "hit@20"), "retailrocket_mrr20": ("full", "mrr@20")},
@@ -169,7 +173,7 @@ DATA_SETS = {
     "amazon_games": DataSet(
         read=amazon_games,
         file="seqrec_benchmarks/sasrec_amazon_games.parquet",
-        field="item",
+        asked="item",
         protocol="leave one out (Kang & McAuley 2018)",
         task={"even_spacing": True, "repeats": False, "sampled": 100},
         metrics={
@@ -191,11 +195,12 @@ DATA_SETS = {
                 "amazon_games_ndcg10_sampled": 0.5360,
             },
         },
+        settings={"batch_tokens": 2048},
     ),
     "diginetica": DataSet(
         read=sessions("diginetica"),
         file="session_benchmarks/diginetica_test.parquet",
-        field="item",
+        asked="item",
         protocol="given training and test sessions (GCE-GNN)",
         task={"even_spacing": True},
         metrics={"diginetica_p20": ("full", "hit@20"), "diginetica_mrr20": ("full", "mrr@20")},

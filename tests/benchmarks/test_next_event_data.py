@@ -21,8 +21,8 @@ def read(real_data: Path):
         data_set = DATA_SETS[name]
         if not (real_data / data_set.file).exists():
             pytest.skip(f"no {data_set.file} under SEQJOURNEY_DATA")
-        store = as_store(data_set.read(real_data), data_set.field)
-        task = {"name": name, "kind": "next", "field": data_set.field, "split": "given"}
+        store = as_store(data_set.read(real_data), data_set.asked)
+        task = {"name": name, "kind": "next", "field": data_set.asked, "split": "given"}
         task |= {"given": "split", **data_set.task}
         return build_next_data(store, parse(NextTaskConfig, task, name))
 
