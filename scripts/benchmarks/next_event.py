@@ -78,7 +78,7 @@ def main() -> None:
                 asked = False
             row = _kept(work / name / model)
             epochs = 2 if chosen.quick else own.epochs
-            if asked and (row is None or (row["cut_off"] and row["epochs"] < epochs)):
+            if asked and (row is None or (row.get("cut_off") and row["epochs"] < epochs)):
                 row = _measure(name, model, folder, work / name / model, opened, chosen, epochs)
             if row is None:
                 missing.append(f"{name}/{model}")
