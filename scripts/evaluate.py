@@ -20,6 +20,17 @@ def main(cfg: DictConfig) -> None:
 
     folder = Path(cfg.output) / cfg.name
     runs = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
+    if cfg.task.get("kind") == "next":
+        from seqjourney.commands.evaluate_next import evaluate_next, find_next_runs
+
+        evaluate_next(
+            [Path(run) for run in runs] if runs else find_next_runs(folder),
+            Path(cfg.report) if cfg.report else folder / "report",
+            title=cfg.title or cfg.name,
+            replicates=cfg.replicates,
+            seed=cfg.seed,
+        )
+        return
     evaluate(
         [Path(run) for run in runs] if runs else find_runs(folder, _training()),
         Path(cfg.report) if cfg.report else folder / "report",

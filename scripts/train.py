@@ -9,10 +9,15 @@ from seqjourney import cli
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 @cli.mendable
 def main(cfg: DictConfig) -> float:
-    from seqjourney.commands.train import train
-    from seqjourney.config import Config, parse
+    from seqjourney.config import Config, NextConfig, parse
 
     settings = cli.to_plain(cli.take_prepared_data(cfg))
+    if settings["task"].get("kind") == "next":
+        from seqjourney.commands.train_next import train_next
+
+        return train_next(parse(NextConfig, settings, "configuration")).validation["mrr@20"]
+    from seqjourney.commands.train import train
+
     return train(parse(Config, settings, "configuration")).objective
 
 

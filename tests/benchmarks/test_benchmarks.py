@@ -48,6 +48,7 @@ FIGURES = {
         "significantly_worse",
         "worst_ece",
     },
+    "next_event": set(),
     "scoring": {"customers_per_second", "restart_repeats"},
     "training": {
         "gemm_share_gru",
@@ -82,6 +83,7 @@ MAY_BE_ZERO = {
 }
 WHERE_INSTALLED = {
     "identity": {"spark_equals_duckdb"},
+    "next_event": {"helpdesk_accuracy"},
     "serving": {"requests_per_second", "p99_ms", "lost_events", "double_counted_events"},
     "throughput": {
         "prepare_speedup_over_ptls",
@@ -93,7 +95,8 @@ WHERE_INSTALLED = {
         "scoring_speedup_over_ptls_transformer",
     },
 }
-"""Figures that are there where Spark, Redis, or pytorch-lifestream in the user's cache, is."""
+"""Figures that are there where Spark, Redis, a data set, or pytorch-lifestream in the user's cache,
+is."""
 NOISY_WHEN_QUICK = {"cost_exponent_prepare", "cost_exponent_training"}
 """Slopes between two small sizes, where fixed costs are all there is."""
 

@@ -8,11 +8,15 @@ from composed_configs import ROOT, composed
 
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.train import train
-from seqjourney.config import Config, DataConfig, TaskConfig, parse
+from seqjourney.commands.train_next import train_next
+from seqjourney.config import Config, DataConfig, NextConfig, TaskConfig, parse
+from seqjourney.evaluation.next_ranks import read_ranks
 from seqjourney.evaluation.predictions import read_predictions
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
-MODELS = sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
+NEXT = {"demo_next"}
+NEXT_MODELS = {"popularity", "recent", "markov", "rules"}
+EXPERIMENTS = sorted({path.stem for path in (ROOT / "configs/experiment").glob("*.yaml")} - NEXT)
+MODELS = sorted({path.stem for path in (ROOT / "configs/model").glob("*.yaml")} - NEXT_MODELS)
 SMALLER = {
     "lightgbm": ["model.trials=1", "model.rounds=20"],
     "catboost": ["model.trials=1", "model.rounds=20"],
@@ -72,6 +76,19 @@ def test_model_config_runs(model: str, in_shop: list[str], tmp_path: Path):
     scores = pd.read_parquet(folder / "predictions.parquet")
     assert scores["model"].unique().tolist() == [model]
     assert scores["probability"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("model", ["gru", "transformer", *sorted(NEXT_MODELS)])
+def test_next_experiments_run_with_every_model_that_answers_them(
+    model: str, in_shop: list[str], tmp_path: Path
+):
+    for experiment in sorted(NEXT):
+        fast = ["trainer=fast", "trainer.threads=1", f"output={tmp_path}", *in_shop]
+        settings = composed("train", f"experiment={experiment}", f"model={model}", *fast)
+        folder = train_next(parse(NextConfig, settings, "configuration")).folder
+        ranks = read_ranks(folder / "ranks.parquet")
+        assert ranks["model"].unique().tolist() == [model]
+        assert set(ranks["split"]) == {"validation", "test"}
 
 
 def test_each_task_of_a_data_config_has_an_experiment_of_its_name():

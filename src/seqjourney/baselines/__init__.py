@@ -7,6 +7,7 @@ Read `feature_spec.py`, `feature_queries.py`, `features.py`, then `rules.py`, `l
 `boosting.py` with its two libraries; then `purchase_counts.py` and `btyd.py`. `build` turns a
 configuration into a baseline. For tasks that sum, `past_value.py` is the rule, `two_part.py` what
 boosted trees do, and `purchase_values.py` with `gamma_gamma.py` says what a purchase is worth.
+`next_counts.py` answers `next` tasks, whose interface is `sequences.next_cases.NextPredictor`.
 """
 
 from __future__ import annotations

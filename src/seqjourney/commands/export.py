@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seqjourney.cli import say, shown
-from seqjourney.config import Config, nearest, parse
+from seqjourney.config import Config, nearest, served_config
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
@@ -50,7 +50,7 @@ def export(run: Path, output: Path | None = None, kind: str = "torchscript") -> 
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
     require_current(run)
     about_run, task = read_json(run / "run.json"), read_json(run / "task.json")
-    config = parse(Config, about_run["config"], str(run / "run.json"))
+    config = served_config(about_run["config"], str(run / "run.json"))
     if about_run["kind"] not in ("gru", "transformer"):
         raise ConfigError(
             f"{run} is a {about_run['kind']}; only networks (gru, transformer) export. "

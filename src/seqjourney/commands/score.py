@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say, shown
-from seqjourney.config import Config, nearest, parse
+from seqjourney.config import nearest, served_config
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
 from seqjourney.provenance import model_fingerprint
@@ -72,7 +72,7 @@ def score(
     held = scorer.certificate(certificate) if certificate is not None else None
     if held is not None and moment is not None:
         require_in_date(held, moment)  # before the long work
-    config = parse(Config, about["config"], str(run / "run.json"))
+    config = served_config(about["config"], str(run / "run.json"))
     source = (
         events_source(events, scorer, config.processed)
         if events is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say, shown
-from seqjourney.config import Config, parse
+from seqjourney.config import parse, served_config
 from seqjourney.errors import ConfigError
 from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
@@ -101,7 +101,7 @@ def model_card_of(run: Path) -> str:
     if run.is_file():
         return open_program(run)[1]["model_card.md"]
     about, task = read_json(run / "run.json"), read_json(run / "task.json")
-    config = parse(Config, about["config"], str(run / "run.json"))
+    config = served_config(about["config"], str(run / "run.json"))
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     return model_card(config, about, about, task, metrics_of_test(run, config), tokenizer)
 

@@ -19,7 +19,13 @@ from typing import Any
 import pandas as pd
 
 from seqjourney.cli import say, shown
-from seqjourney.config import Config, GRUConfig, TransformerConfig
+from seqjourney.config import (
+    Config,
+    GRUConfig,
+    NextCountsConfig,
+    RunConfig,
+    TransformerConfig,
+)
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import digest, read_manifest
@@ -61,7 +67,7 @@ def train(config: Config) -> Run:
     partial = folder.with_name(folder.name + ".partial")
     settings = config.model_dump(mode="json")
     settings["data_fingerprint"] = read_manifest(config.prepared)["fingerprint"]
-    _claim(partial, settings, resume=config.trainer.resume)
+    claim(partial, settings, resume=config.trainer.resume)
     try:
         with (
             tempfile.TemporaryDirectory(dir=partial, prefix="scratch-") as scratch,
@@ -70,7 +76,7 @@ def train(config: Config) -> Run:
                 Path(scratch), memory_limit=config.data.memory_limit, threads=config.data.threads
             ) as backend,
         ):
-            _check_same_data(config)
+            check_same_data(config)
             data = load_task_data(backend, config.prepared, config.task)
             run = _train(config, data, folder, partial, started)
     except BaseException:
@@ -105,10 +111,15 @@ def build_predictor(config: Config) -> Predictor:
         return NetworkPredictor(config.model, config.logger)
     from seqjourney.baselines import build
 
+    if isinstance(config.model, NextCountsConfig):
+        raise ConfigError(
+            f"model={config.model.name} answers next tasks only, and {config.task.name} is an "
+            f"{config.task.kind} task."
+        )
     return build(config.model)
 
 
-def _check_same_data(config: Config) -> None:
+def check_same_data(config: RunConfig) -> None:
     """Refuse data settings that differ from those with which the data was prepared."""
     told = config.data.model_dump(mode="json")
     prepared = read_manifest(config.prepared)["config"]
@@ -127,7 +138,7 @@ def _without_paths(value: Any) -> Any:
     return [_without_paths(part) for part in value] if isinstance(value, list) else value
 
 
-def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
+def claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Make the folder of an unfinished run ours, or go on with the one that is there."""
     comparable = {**settings, "trainer": {**settings["trainer"], "resume": False}}
     mark = partial / "settings.json"

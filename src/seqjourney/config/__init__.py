@@ -2,9 +2,9 @@
 
 Hydra composes YAML from `configs/`; `parse` turns the result into these frozen models and refuses
 an unknown key with the nearest match. Durations are written `30d`, `6h`, `90m`, `45s` or `2w`.
-Read in this order: `data` (where events come from), `task` (what is predicted, when), `model` (one
-class per kind), `run` (the trainer, and all of it in `Config`), `gate` (when a model may be acted
-on; `evaluate` asks).
+Read in this order: `data` (where events come from), `task` (what is predicted, when) and
+`next_task` (what comes next), `model` (one class per kind), `run` (the trainer, and all of it in
+`Config`), `gate` (when a model may be acted on; `evaluate` asks).
 """
 
 from seqjourney.config.data import DataConfig, SourceConfig
@@ -19,13 +19,22 @@ from seqjourney.config.model import (
     LogisticConfig,
     ModelConfig,
     NetworkConfig,
+    NextCountsConfig,
     ParetoNBDConfig,
     PastValueConfig,
     RecencyConfig,
     TransformerConfig,
 )
+from seqjourney.config.next_task import NextTaskConfig
 from seqjourney.config.parsing import parse, siblings
-from seqjourney.config.run import Config, LoggerConfig, TrainerConfig
+from seqjourney.config.run import (
+    Config,
+    LoggerConfig,
+    NextConfig,
+    RunConfig,
+    TrainerConfig,
+    served_config,
+)
 from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
 from seqjourney.config.types import Strict, nearest
 
@@ -46,9 +55,13 @@ __all__ = [
     "LogisticConfig",
     "ModelConfig",
     "NetworkConfig",
+    "NextConfig",
+    "NextCountsConfig",
+    "NextTaskConfig",
     "ParetoNBDConfig",
     "PastValueConfig",
     "RecencyConfig",
+    "RunConfig",
     "SourceConfig",
     "Strict",
     "TaskConfig",
@@ -56,5 +69,6 @@ __all__ = [
     "TransformerConfig",
     "nearest",
     "parse",
+    "served_config",
     "siblings",
 ]

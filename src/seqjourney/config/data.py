@@ -32,8 +32,10 @@ class TableColumns(Strict):
     """Column with the customer's id."""
     timestamp: str | None = None
     """Column with the time at which the event happened."""
-    timestamp_unit: Literal["s", "ms", "us"] | None = None
-    """Unit of numeric times since 1970-01-01 UTC; required when the column is numeric."""
+    timestamp_unit: Literal["s", "ms", "us", "order"] | None = None
+    """Unit of numeric times since 1970-01-01 UTC; required when the column is numeric. `order`: the
+    numbers are positions in each history, and there is no time; they become hours since
+    2000-01-01. Only `next` tasks with `even_spacing` make sense of them."""
     timezone: Zone | None = None
     """Zone of times that carry no offset. Unset means UTC, and mixing both kinds is an error."""
     event: str | None = None

@@ -118,6 +118,23 @@ class ParetoNBDConfig(_PurchaseModel):
     kind: Literal["paretonbd"]
 
 
+class NextCountsConfig(Strict):
+    """Counts of what follows what, for `next` tasks.
+
+    `popularity`: how often each value comes. `recent`: the values of the history, latest first.
+    `markov`: what follows the last value, backed off to popularity. `rules`: what comes within
+    `steps` events after each of the last `steps` values.
+    """
+
+    kind: Literal["popularity", "recent", "markov", "rules"]
+    name: str
+    steps: int = Field(10, ge=1)
+    decays: tuple[float, ...] = Field((0.2, 0.5, 0.8, 1.0), min_length=1)
+    """What a value one event further back counts, for `rules`; validation chooses."""
+    norms: tuple[float, ...] = Field((0.0, 0.5, 1.0), min_length=1)
+    """By which power of what follows a value in all its rules are divided; validation chooses."""
+
+
 NetworkConfig = GRUConfig | TransformerConfig
 BaselineConfig = (
     BaseRateConfig
@@ -129,4 +146,6 @@ BaselineConfig = (
     | BGNBDConfig
     | ParetoNBDConfig
 )
-ModelConfig = Annotated[NetworkConfig | BaselineConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    NetworkConfig | BaselineConfig | NextCountsConfig, Field(discriminator="kind")
+]

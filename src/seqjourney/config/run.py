@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from seqjourney.config.data import DataConfig
 from seqjourney.config.model import ModelConfig
+from seqjourney.config.next_task import NextTaskConfig
+from seqjourney.config.parsing import parse
 from seqjourney.config.task import TaskConfig
 from seqjourney.config.types import Strict
+from seqjourney.errors import ConfigError
 
 
 class TrainerConfig(Strict):
@@ -52,8 +55,8 @@ class LoggerConfig(Strict):
     """Weights & Biases without network or account; sync later with `wandb sync`."""
 
 
-class Config(Strict):
-    """One run: this data, this task, this model."""
+class RunConfig(Strict):
+    """What a run is told whatever its task: the data, how to train, and where it all lies."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the experiment; runs go to `<output>/<name>/<model>`."""
@@ -64,7 +67,6 @@ class Config(Strict):
     run: Path | None = None
     """Overrides the run's folder."""
     data: DataConfig
-    task: TaskConfig
     model: ModelConfig
     trainer: TrainerConfig = TrainerConfig()
     logger: LoggerConfig = LoggerConfig()
@@ -78,3 +80,29 @@ class Config(Strict):
     def run_dir(self) -> Path:
         """Folder of this run."""
         return self.run or self.output / self.name / self.model.name
+
+
+class Config(RunConfig):
+    """One run: this data, this task, this model."""
+
+    task: TaskConfig
+
+
+class NextConfig(RunConfig):
+    """One run of a `next` task."""
+
+    task: NextTaskConfig
+
+
+def served_config(content: dict[str, Any], where: str) -> Config:
+    """Read the configuration of a run for what takes no `next` tasks yet: scores, exports, service.
+
+    Raises:
+        ConfigError: it is a run of one, or not the configuration of a run.
+    """
+    if isinstance(task := content.get("task"), dict) and task.get("kind") == "next":
+        raise ConfigError(
+            f"{where}: a run of a next task. Scoring, export and the service answer occurrence and "
+            "absence tasks only; scripts/evaluate.py compares runs of next tasks."
+        )
+    return parse(Config, content, where)

@@ -220,10 +220,12 @@ def _moment(rows: Any, column: str, config: TableColumns) -> Any:
                 f"column '{name}' holds numbers ({kind}); say what they count since 1970 with "
                 "data.timestamp_unit=s, ms or us."
             )
-        scale = {"s": 1e6, "ms": 1e3, "us": 1.0}[config.timestamp_unit]
+        order = config.timestamp_unit == "order"
+        scale = {"s": 1e6, "ms": 1e3, "us": 1.0, "order": 3.6e9}[config.timestamp_unit]
         number = values.try_cast("float64")
         # Beyond this the engine's clock overflows; such a time is absurd anyway.
         number = (number.abs() * scale < 9e18).ifelse(number, ibis.null("float64"))
-        epoch = ibis.literal(datetime(1970, 1, 1, tzinfo=UTC)).cast(UTC_MICROSECONDS)
+        first = datetime(2000 if order else 1970, 1, 1, tzinfo=UTC)
+        epoch = ibis.literal(first).cast(UTC_MICROSECONDS)
         return epoch + (number * scale).round().cast("int64").as_interval("us")
     raise DataError(f"column '{name}' is {kind}; a time must be text, a number or a timestamp.")

@@ -18,6 +18,15 @@ from seqjourney.models.value_head import OUTPUTS, ValueAnswers, ValueScale
 from seqjourney.sequences.tokenizer import Tokenizer
 
 
+def build_backbone(config: NetworkConfig, tokenizer: Tokenizer) -> nn.Module:
+    """Return what turns embedded events and snapshot tokens into answers."""
+    if isinstance(config, TransformerConfig):
+        return TransformerBackbone(
+            config.width, config.layers, config.heads, config.dropout, tokenizer.history_us
+        )
+    return GRUBackbone(config.width, config.layers, config.dropout)
+
+
 class Member(nn.Module):
     """One network: scores of all snapshots of a batch in one pass over its events."""
 
@@ -30,17 +39,7 @@ class Member(nn.Module):
     ):
         super().__init__()
         self.embedding = EventEmbedding(tokenizer, config.width, config.dropout)
-        self.backbone: nn.Module
-        if isinstance(config, TransformerConfig):
-            self.backbone = TransformerBackbone(
-                config.width,
-                config.layers,
-                config.heads,
-                config.dropout,
-                tokenizer.history_us,
-            )
-        else:
-            self.backbone = GRUBackbone(config.width, config.layers, config.dropout)
+        self.backbone = build_backbone(config, tokenizer)
         self.head = nn.Sequential(
             nn.Linear(2 * config.width, config.width),
             nn.GELU(),

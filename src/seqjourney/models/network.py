@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -30,6 +30,10 @@ from seqjourney.models.value_head import ValueScale
 from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, build_windows
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from seqjourney.models.training import AveragedTraining
+    from seqjourney.sequences.datamodule import JourneyDataModule
 
 FILE = "model.pt"
 _FORMAT = 1
@@ -58,22 +62,14 @@ class NetworkPredictor:
         `folder/checkpoints` holds what a resume needs and goes when training has ended.
         """
         import pytorch_lightning as pl
-        from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-        from seqjourney.models.progress import Bar, progress
-        from seqjourney.models.training import (
-            MONITOR,
-            JourneyTraining,
-            RandomState,
-            ResumableCheckpoint,
-            SpawnedProcesses,
-        )
+        from seqjourney.models.training import JourneyTraining
         from seqjourney.sequences.datamodule import JourneyDataModule
 
         self._accelerator = trainer.accelerator
         if trainer.threads is not None:
             torch.set_num_threads(trainer.threads)
-        with _quiet():
+        with quiet():
             pl.seed_everything(seed, verbose=False)
         # Processes of DDP cannot share a connection to the engine, and need none.
         data = replace(data, events=None)
@@ -91,59 +87,13 @@ class NetworkPredictor:
             workers=trainer.workers,
         )
         training = JourneyTraining(self.model, self.config, module.mean_batch_weight())
-        checkpoints = folder / "checkpoints"
-        monitor, mode = training.monitor, "max" if training.monitor == MONITOR else "min"
-        best = ModelCheckpoint(
-            checkpoints,
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_weights_only=True,
-            enable_version_counter=False,
+        found = learn(
+            training, module, trainer, folder, loggers(self._logger, folder, self.config.name)
         )
-        resumable = checkpoints / "latest.ckpt"
-        latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
-        shown = progress(trainer.progress)
-        most, patience = epochs_of(trainer, module.training_batches(trainer.devices))
-        stop = EarlyStopping(monitor, mode=mode, patience=patience)
-        with _quiet():
-            lightning = pl.Trainer(
-                accelerator=accelerator_for(trainer.accelerator),
-                devices=trainer.devices,
-                strategy=SpawnedProcesses() if trainer.devices > 1 else "auto",
-                use_distributed_sampler=False,  # our batch sampler shares the work itself
-                max_epochs=most,
-                gradient_clip_val=trainer.gradient_clip,
-                precision=trainer.precision,
-                limit_train_batches=trainer.limit_batches,
-                limit_val_batches=trainer.limit_batches,
-                num_sanity_val_steps=0,
-                callbacks=[best, latest, stop, RandomState(), *shown],
-                logger=self._loggers(folder),
-                log_every_n_steps=10,
-                enable_progress_bar=any(isinstance(one, Bar) for one in shown),
-                enable_model_summary=False,
-            )
-            with _interruptible():
-                lightning.fit(
-                    training,
-                    datamodule=module,
-                    ckpt_path=str(resumable) if trainer.resume and resumable.exists() else None,
-                    weights_only=False,
-                )
-        if not best.best_model_path:
-            raise DataError("training ended before its first validation; raise the limits.")
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        prefix = "averaged.module."
-        weights = {
-            name.removeprefix(prefix): value
-            for name, value in state["state_dict"].items()
-            if name.startswith(prefix)
-        }
-        self.model.load_state_dict(weights)
+        self.model.load_state_dict(found["weights"])
         self.model.eval().cpu()
-        self.validation_score_ = state[monitor]
-        self.chosen_ = {"epochs": state["epoch"] + 1, "steps": state["global_step"]}
+        self.validation_score_ = found["score"]
+        self.chosen_ = {"epochs": found["epochs"], "steps": found["steps"]}
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
@@ -212,29 +162,111 @@ class NetworkPredictor:
         network.validation_score_ = content["validation_score"]
         return network
 
-    def _loggers(self, folder: Path) -> list[Any]:
-        from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-        curve = folder / "logs" / "metrics.csv"
-        if curve.exists():  # of the run that is resumed; Lightning would delete it
-            parts = len(list(curve.parent.glob("metrics*.csv")))
-            curve.rename(curve.with_name(f"metrics.{parts}.csv"))
-        loggers: list[Any] = [CSVLogger(folder, name="logs", version="")]
-        if self._logger.wandb:
-            try:
-                loggers.append(
-                    WandbLogger(
-                        project=self._logger.project,
-                        name=f"{folder.parent.name}/{self.config.name}",
-                        save_dir=folder,
-                        offline=self._logger.offline,
-                    )
+def learn(
+    training: AveragedTraining,
+    module: JourneyDataModule,
+    trainer: TrainerConfig,
+    folder: Path,
+    curves: list[Any],
+) -> dict[str, Any]:
+    """Train until validation gets no better.
+
+    Returns:
+        The best averaged `weights`, their `score`, and how many `epochs` and `steps` they took.
+    """
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+    from seqjourney.models.progress import Bar, progress
+    from seqjourney.models.training import (
+        VALUE_MONITOR,
+        RandomState,
+        ResumableCheckpoint,
+        SpawnedProcesses,
+    )
+
+    checkpoints = folder / "checkpoints"
+    monitor, mode = training.monitor, "min" if training.monitor == VALUE_MONITOR else "max"
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    resumable = checkpoints / "latest.ckpt"
+    latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
+    shown = progress(trainer.progress)
+    most, patience = epochs_of(trainer, module.training_batches(trainer.devices))
+    stop = EarlyStopping(monitor, mode=mode, patience=patience)
+    with quiet():
+        lightning = pl.Trainer(
+            accelerator=accelerator_for(trainer.accelerator),
+            devices=trainer.devices,
+            strategy=SpawnedProcesses() if trainer.devices > 1 else "auto",
+            use_distributed_sampler=False,  # our batch sampler shares the work itself
+            max_epochs=most,
+            gradient_clip_val=trainer.gradient_clip,
+            precision=trainer.precision,
+            limit_train_batches=trainer.limit_batches,
+            limit_val_batches=trainer.limit_batches,
+            num_sanity_val_steps=0,
+            callbacks=[best, latest, stop, RandomState(), *shown],
+            logger=curves,
+            log_every_n_steps=10,
+            enable_progress_bar=any(isinstance(one, Bar) for one in shown),
+            enable_model_summary=False,
+        )
+        with _interruptible():
+            lightning.fit(
+                training,
+                datamodule=module,
+                ckpt_path=str(resumable) if trainer.resume and resumable.exists() else None,
+                weights_only=False,
+            )
+    if not best.best_model_path:
+        raise DataError("training ended before its first validation; raise the limits.")
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    prefix = "averaged.module."
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in state["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    return {
+        "weights": weights,
+        "score": state[monitor],
+        "epochs": state["epoch"] + 1,
+        "steps": state["global_step"],
+    }
+
+
+def loggers(config: LoggerConfig, folder: Path, model: str) -> list[Any]:
+    """Return what writes training curves: a CSV always, Weights & Biases if asked."""
+    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+    curve = folder / "logs" / "metrics.csv"
+    if curve.exists():  # of the run that is resumed; Lightning would delete it
+        parts = len(list(curve.parent.glob("metrics*.csv")))
+        curve.rename(curve.with_name(f"metrics.{parts}.csv"))
+    found: list[Any] = [CSVLogger(folder, name="logs", version="")]
+    if config.wandb:
+        try:
+            found.append(
+                WandbLogger(
+                    project=config.project,
+                    name=f"{folder.parent.name}/{model}",
+                    save_dir=folder,
+                    offline=config.offline,
                 )
-            except ModuleNotFoundError:
-                raise DataError(
-                    "logger.wandb=true needs the 'wandb' extra: pip install 'seqjourney[wandb]'."
-                ) from None
-        return loggers
+            )
+        except ModuleNotFoundError:
+            raise DataError(
+                "logger.wandb=true needs the 'wandb' extra: pip install 'seqjourney[wandb]'."
+            ) from None
+    return found
 
 
 def epochs_of(trainer: TrainerConfig, batches: int) -> tuple[int, int]:
@@ -309,7 +341,7 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Lightning's tips and notices about devices and workers off the screen."""
     loggers = [
         logging.getLogger(name)

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import BinaryAveragePrecision
 
@@ -27,16 +27,17 @@ MONITOR = "validation_average_precision"
 VALUE_MONITOR = "validation_loss"
 
 
-class JourneyTraining(pl.LightningModule):
-    """Binary cross-entropy at every snapshot, and of a `sum` task the likelihood of the amount.
-
-    Validation by average precision; of a `sum` task by the loss.
+class AveragedTraining(pl.LightningModule):
+    """What learning any head has in common: averaged weights, optimiser, and the score to watch.
 
     Validation and the kept checkpoint use an exponential average of the weights: it ranks more
     steadily than the last step's weights on small data (Polyak averaging).
     """
 
-    def __init__(self, model: JourneyModel, config: NetworkConfig, batch_weight: float):
+    monitor: str
+    """What validation logs: higher is better, but of a loss."""
+
+    def __init__(self, model: nn.Module, config: NetworkConfig, batch_weight: float):
         """Wrap a model; `batch_weight` is the mean weight of a training batch's snapshots."""
         super().__init__()
         self.model = model
@@ -45,26 +46,6 @@ class JourneyTraining(pl.LightningModule):
         self.averaged = AveragedModel(model, multi_avg_fn=partial(follow, config.average_decay))
         self.averaged.requires_grad_(False)
         self._config = config
-        self._precision = BinaryAveragePrecision()
-        self.monitor = VALUE_MONITOR if isinstance(model.answers, ValueAnswers) else MONITOR
-
-    def _loss(self, raw: Tensor, batch: Batch) -> Tensor:
-        """Return the mean loss of the members' answers, (M, B, S[, 3]) -> ()."""
-        answers = self.model.answers
-        if not isinstance(answers, ValueAnswers):
-            return weighted_loss(raw, batch)
-        amounts = amount_loss(raw, batch.values, batch.weights, answers)
-        return weighted_loss(raw[..., 0], batch) + self._config.amount_weight * amounts
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss over the batch's snapshots, each member for itself."""
-        loss = self._loss(self.model.each(*batch.inputs), batch)
-        weight = batch.weights.sum()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=max(1, int(weight)))
-        # Batches hold very different numbers of snapshots; every snapshot counts the same.
-        loss = loss * weight / self._batch_weight
-        # The sum over members: each learns as fast as it would alone (the clipped norm is joint).
-        return loss * len(self.model.members)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Let the average follow within the step: a checkpoint after it then holds both."""
@@ -74,19 +55,6 @@ class JourneyTraining(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Averaged weights never drop out."""
         self.averaged.eval()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the answers to all validation snapshots."""
-        averaged: Any = self.averaged.module
-        raw = averaged.each(*batch.inputs)
-        answers = averaged.answers(raw)
-        asked = batch.weights > 0
-        logits = answers if self.monitor == MONITOR else answers[..., 0]
-        # The metric squashes what lies outside [0, 1] itself; be explicit instead.
-        self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
-        loss = self._loss(logits if self.monitor == MONITOR else raw, batch)
-        self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
-        self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the score beside the weights; of processes of DDP nothing else comes back."""
@@ -110,6 +78,52 @@ class JourneyTraining(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+class JourneyTraining(AveragedTraining):
+    """Binary cross-entropy at every snapshot, and of a `sum` task the likelihood of the amount.
+
+    Validation by average precision; of a `sum` task by the loss.
+    """
+
+    model: JourneyModel
+
+    def __init__(self, model: JourneyModel, config: NetworkConfig, batch_weight: float):
+        """Wrap a model; see `AveragedTraining`."""
+        super().__init__(model, config, batch_weight)
+        self._precision = BinaryAveragePrecision()
+        self.monitor = VALUE_MONITOR if isinstance(model.answers, ValueAnswers) else MONITOR
+
+    def _loss(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of the members' answers, (M, B, S[, 3]) -> ()."""
+        answers = self.model.answers
+        if not isinstance(answers, ValueAnswers):
+            return weighted_loss(raw, batch)
+        amounts = amount_loss(raw, batch.values, batch.weights, answers)
+        return weighted_loss(raw[..., 0], batch) + self._config.amount_weight * amounts
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss over the batch's snapshots, each member for itself."""
+        loss = self._loss(self.model.each(*batch.inputs), batch)
+        weight = batch.weights.sum()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=max(1, int(weight)))
+        # Batches hold very different numbers of snapshots; every snapshot counts the same.
+        loss = loss * weight / self._batch_weight
+        # The sum over members: each learns as fast as it would alone (the clipped norm is joint).
+        return loss * len(self.model.members)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the answers to all validation snapshots."""
+        averaged: Any = self.averaged.module
+        raw = averaged.each(*batch.inputs)
+        answers = averaged.answers(raw)
+        asked = batch.weights > 0
+        logits = answers if self.monitor == MONITOR else answers[..., 0]
+        # The metric squashes what lies outside [0, 1] itself; be explicit instead.
+        self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
+        loss = self._loss(logits if self.monitor == MONITOR else raw, batch)
+        self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
+        self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 
 
 @torch.no_grad()

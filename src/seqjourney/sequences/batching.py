@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.task_data import Asked
 from seqjourney.sequences.tokenizer import PADDING
 
 
@@ -72,7 +72,7 @@ class Windows:
         return len(self.lengths)
 
 
-def build_windows(data: TaskData, context: int) -> Windows:
+def build_windows(data: Asked, context: int) -> Windows:
     """Group the snapshots of a table into windows; the columns do it, not a loop."""
     customer = data.snapshots["customer_index"].to_numpy(np.int64)
     ends = data.snapshots["end"].to_numpy(np.int64)
@@ -96,7 +96,7 @@ def build_windows(data: TaskData, context: int) -> Windows:
 class Collator:
     """Window numbers → padded batch, gathered from the memory-mapped store."""
 
-    def __init__(self, data: TaskData, windows: Windows):
+    def __init__(self, data: Asked, windows: Windows):
         self._windows = windows
         self._store = data.store
         self._maps = data.tokenizer.code_maps(data.store.dictionaries)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, build_windows
-from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.task_data import Asked
 
 
 class _WindowNumbers(Dataset):
@@ -27,7 +27,7 @@ class _WindowNumbers(Dataset):
 
 
 def window_loader(
-    data: TaskData,
+    data: Asked,
     *,
     context: int,
     batch_tokens: int,
@@ -64,7 +64,7 @@ def window_loader(
 class JourneyDataModule(pl.LightningDataModule):
     """Training and validation loaders of one task."""
 
-    def __init__(self, data: TaskData, *, context: int, batch_tokens: int, seed: int, workers: int):
+    def __init__(self, data: Asked, *, context: int, batch_tokens: int, seed: int, workers: int):
         super().__init__()
         self._train, self._validation = data.of("train"), data.of("validation")
         self._options: dict[str, Any] = {

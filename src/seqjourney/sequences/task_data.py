@@ -38,10 +38,36 @@ class TaskData:
     tokenizer: Tokenizer
     snapshots: pd.DataFrame
 
-    def of(self, split: str) -> TaskData:
+    def of(self, split: str) -> Self:
         """Return the same data with only the snapshots of one split."""
         chosen = self.snapshots[self.snapshots["split"] == split].reset_index(drop=True)
         return replace(self, snapshots=chosen)
+
+
+class Asked(Protocol):
+    """What batches are made of, whatever the kind of task: histories and questions to them.
+
+    Of `snapshots` it needs `customer_index`, `end`, `cutoff`, `split`, `label` and `weight`.
+    """
+
+    @property
+    def store(self) -> SequenceStore:
+        """Where the events are."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What a model may know of them."""
+        ...
+
+    @property
+    def snapshots(self) -> pd.DataFrame:
+        """The questions, one per row."""
+        ...
+
+    def of(self, split: str) -> Self:
+        """Return the same data with only the questions of one split."""
+        ...
 
 
 class Predictor(Protocol):

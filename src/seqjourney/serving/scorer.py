@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from seqjourney.config import Config, TaskConfig, parse
+from seqjourney.config import TaskConfig, parse, served_config
 from seqjourney.errors import DataError
 from seqjourney.evaluation.calibration import Calibrator, read_calibrator
 from seqjourney.evaluation.gate import Certificate
@@ -263,7 +263,7 @@ def _load_run(folder: Path) -> Scorer:
         raise DataError(f"{folder} is not a run: it has no run.json. Train the model first.")
     with _ours(folder / "run.json") as path:
         about = read_json(path)
-        config = parse(Config, about["config"], str(path))
+        config = served_config(about["config"], str(path))
         kind, calibrator = about["kind"], read_calibrator(about["calibrator"], path)
         values = about.get("value_calibrator")
     with _ours(folder / "task.json") as path:

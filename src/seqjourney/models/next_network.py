@@ -1,0 +1,168 @@
+"""A network that answers `next` tasks: trained like any other, saved as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from seqjourney.config import (
+    GRUConfig,
+    LoggerConfig,
+    NetworkConfig,
+    TrainerConfig,
+    TransformerConfig,
+    parse,
+)
+from seqjourney.errors import ConfigError, DataError
+from seqjourney.files import replacing_file
+from seqjourney.models.network import accelerator_for, learn, loggers, quiet
+from seqjourney.models.next_head import NextNetwork
+from seqjourney.sequences.batching import BucketBatchSampler, Collator, Windows, build_windows
+from seqjourney.sequences.next_cases import NextData
+from seqjourney.sequences.tokenizer import FIRST, Tokenizer
+
+FILE = "next_model.pt"
+_FORMAT = 1
+_SCORING_TOKENS = 32_768
+_CHUNK = 512  # questions whose scores of all values are held at once
+
+
+class NextNetworkPredictor:
+    """GRU or transformer, with a head that compares with every value of a field."""
+
+    def __init__(self, config: NetworkConfig, logger: LoggerConfig | None = None):
+        if config.members > 1:
+            raise ConfigError(
+                f"model.members={config.members}: next tasks train one network; set it to 1."
+            )
+        self.config = config
+        self._logger = logger or LoggerConfig()
+        self._accelerator = "auto"
+        self.tokenizer: Tokenizer | None = None
+        self.field = ""
+        self.model: NextNetwork | None = None
+        self.validation_score_ = float("nan")
+        self.chosen_: dict[str, Any] = {}
+
+    def fit(self, data: NextData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
+        """Train until the reciprocal rank on validation stops rising; keep the best weights."""
+        import pytorch_lightning as pl
+
+        from seqjourney.models.next_training import NextTraining
+        from seqjourney.sequences.datamodule import JourneyDataModule
+
+        self._accelerator = trainer.accelerator
+        if trainer.threads is not None:
+            torch.set_num_threads(trainer.threads)
+        with quiet():
+            pl.seed_everything(seed, verbose=False)
+        train = data.of("train")
+        if data.task.split != "time":  # histories overlap in time; what counts is one's own length
+            longest = longest_span(train, self.config.context)
+            data = replace(data, tokenizer=replace(data.tokenizer, history_us=longest))
+        self.tokenizer, self.field = data.tokenizer, data.task.field
+        frequency = np.bincount(train.snapshots["label"] - FIRST, minlength=data.values)
+        self.model = NextNetwork(self.config, self.tokenizer, self.field, frequency)
+        module = JourneyDataModule(
+            data,
+            context=self.config.context,
+            batch_tokens=self.config.batch_tokens,
+            seed=seed,
+            workers=trainer.workers,
+        )
+        weight = module.mean_batch_weight()
+        training = NextTraining(self.model, self.config, weight, data.task.negatives)
+        found = learn(
+            training, module, trainer, folder, loggers(self._logger, folder, self.config.name)
+        )
+        self.model.load_state_dict(found["weights"])
+        self.model.eval().cpu()
+        self.validation_score_ = found["score"]
+        self.chosen_ = {"epochs": found["epochs"], "steps": found["steps"]}
+
+    def scores(self, data: NextData) -> Iterator[np.ndarray]:
+        """Yield scores of all values, (q, V) float32, for consecutive questions."""
+        assert self.model is not None
+        queries = torch.from_numpy(self.queries(data))
+        with torch.inference_mode():
+            for chunk in queries.split(_CHUNK):
+                yield self.model.scores(chunk).numpy()
+
+    def queries(self, data: NextData) -> np.ndarray:
+        """Return the answer to each question before it is compared with values, (Q, D)."""
+        assert self.model is not None and self.tokenizer is not None
+        device = "cuda" if accelerator_for(self._accelerator) == "gpu" else "cpu"
+        model = self.model.eval().to(device)
+        data = replace(data, tokenizer=self.tokenizer)
+        windows = build_windows(data, self.config.context)
+        collate = Collator(data, windows)
+        found = np.full((len(data.snapshots), self.config.width), np.nan, np.float32)
+        tokens = max(_SCORING_TOKENS, self.config.batch_tokens)
+        with torch.inference_mode():
+            for chosen in BucketBatchSampler(windows, tokens, seed=None):
+                batch = collate(chosen)
+                answers = model(*batch.to(device).inputs).float().cpu().numpy()
+                asked = batch.rows.numpy() >= 0
+                found[batch.rows.numpy()[asked]] = answers[asked]
+        model.cpu()
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write `next_model.pt`: settings, tokenizer and weights as plain data.
+
+        `embedding.*` and `backbone.*` of its weights fit a `Member` of the same settings and
+        tokenizer.
+        """
+        assert self.model is not None and self.tokenizer is not None
+        with replacing_file(folder / FILE) as partial:
+            torch.save(
+                {
+                    "format": _FORMAT,
+                    "config": self.config.model_dump(mode="json"),
+                    "tokenizer": self.tokenizer.to_dict(),
+                    "field": self.field,
+                    "validation_score": self.validation_score_,
+                    "weights": self.model.state_dict(),
+                },
+                partial,
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `next_model.pt`; nothing in it is executed."""
+        path = folder / FILE
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing; train the model first.") from None
+        except Exception as error:  # zip, pickle and torch raise many kinds for a damaged file
+            raise DataError(f"{path} is damaged ({type(error).__name__}); train again.") from error
+        if content.get("format") != _FORMAT:
+            raise DataError(f"{path} was written by another version of seqjourney; train again.")
+        gru = content["config"]["kind"] == "gru"
+        kind: type[NetworkConfig] = GRUConfig if gru else TransformerConfig
+        network = cls(parse(kind, content["config"], str(path)))
+        network.tokenizer = Tokenizer.from_dict(content["tokenizer"])
+        network.field = content["field"]
+        values = len(network.tokenizer.vocabulary[network.field])
+        # How often values come is needed for drawing negatives alone: that is, in training.
+        network.model = NextNetwork(
+            network.config, network.tokenizer, network.field, np.zeros(values)
+        )
+        network.model.load_state_dict(content["weights"])
+        network.model.eval()
+        network.validation_score_ = content["validation_score"]
+        return network
+
+
+def longest_span(data: NextData, context: int) -> int:
+    """Return the longest time in microseconds that a window of the questions covers."""
+    windows: Windows = build_windows(data, context)
+    times = data.store.times[:, 0]
+    last = times[windows.first_token + np.maximum(windows.lengths, 1) - 1]
+    return max(1, int((last - times[windows.first_token]).max(initial=1)))
