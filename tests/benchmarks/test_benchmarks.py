@@ -84,6 +84,7 @@ MAY_BE_ZERO = {
 WHERE_INSTALLED = {
     "identity": {"spark_equals_duckdb"},
     "next_event": {"helpdesk_accuracy"},
+    "scoring": {"speedup_over_ptls"},
     "serving": {"requests_per_second", "p99_ms", "lost_events", "double_counted_events"},
     "throughput": {
         "prepare_speedup_over_ptls",
