@@ -22,7 +22,13 @@ from typing import Any
 
 import pandas as pd
 from next_event_data import DATA_SETS, DataSet, as_store  # type: ignore[import-not-found]
-from record import Figure, Options, options, write_results  # type: ignore[import-not-found]
+from record import (  # type: ignore[import-not-found]
+    Figure,
+    Options,
+    digest_of_code,
+    options,
+    write_results,
+)
 
 from seqjourney.files import read_json, write_json
 from seqjourney.provenance import describe_revision
@@ -109,12 +115,23 @@ def main() -> None:
 
 
 def _kept(folder: Path) -> dict[str, Any] | None:
-    """Return the row of an earlier run with the same settings."""
+    """Return the row of an earlier run with the same settings, protocol and code."""
     file = folder / "row.json"
     if not file.exists():
         return None
     row: dict[str, Any] = read_json(file)
-    return row if row["settings"] == _settings(folder.parent.name, folder.name) else None
+    return row if row.get("mark") == _mark(folder.parent.name, folder.name) else None
+
+
+def _mark(name: str, model: str) -> str:
+    """Identify all that decides a row but the data file, which its name stands for."""
+    from seqjourney.events.log import digest
+
+    data_set = DATA_SETS[name]
+    parts = ("models", "sequences") if model in NETWORKS else ("baselines", "sequences")
+    code = digest_of_code(*parts, "evaluation/next_ranks.py", "evaluation/next_metrics.py")
+    told = [_settings(name, model), data_set.task, data_set.protocol, data_set.metrics]
+    return digest([*told, code])
 
 
 def _settings(name: str, model: str) -> dict[str, Any]:
@@ -179,10 +196,11 @@ def _measure(
         progress=False,
         resume=True,
     )
-    if (folder / "settings.json").exists() and read_json(folder / "settings.json") != settings:
+    mark = {"mark": _mark(name, model)}
+    if (folder / "settings.json").exists() and read_json(folder / "settings.json") != mark:
         shutil.rmtree(folder)  # what is left of other settings cannot be gone on with
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "settings.json", settings)
+    write_json(folder / "settings.json", mark)
     resumed = (folder / "checkpoints").exists()
     started = time.process_time()
     predictor.fit(data, trainer, 0, folder)
@@ -211,6 +229,7 @@ def _measure(
         "scoring_minutes": (time.process_time() - fitted) / 60,
         "chosen": predictor.chosen_,
         "settings": settings,
+        **mark,
         "epochs": learned,
         "cut_off": cut_off,
         "about": "measured" + f", cut off after {epochs} epochs" * cut_off,

@@ -113,6 +113,8 @@ def main() -> None:
             if not measured:
                 absent.append(task.experiment)
                 continue
+            done = {one.model for one in measured}
+            absent += [f"{task.experiment}/{m}" for m in _models(task, chosen) if m not in done]
             data_sets.add(task.data)
             rows += [_row(one) for one in measured]
             if pair := _best(measured):

@@ -6,11 +6,10 @@ import io
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from record import Options, load_config  # type: ignore[import-not-found]
+from record import Options, digest_of_code, load_config  # type: ignore[import-not-found]
 
 MODELS = (
     "base_rate",
@@ -140,19 +139,3 @@ class Runs:
                 prepare(parse(DataConfig, content["data"], "data"), processed, progress=False)
         self._prepared[name] = processed
         return processed
-
-
-@cache
-def digest_of_code(*parts: str) -> str:
-    """Identify the content of modules and folders of the package."""
-    import seqjourney
-    from seqjourney.events.ledger import sha256_of
-    from seqjourney.events.log import digest
-
-    assert seqjourney.__file__ is not None
-    package = Path(seqjourney.__file__).parent
-    files = []
-    for part in parts:
-        found = package / part
-        files += sorted(found.rglob("*.py")) if found.is_dir() else [found]
-    return digest([[str(file.relative_to(package)), sha256_of(file)] for file in files])

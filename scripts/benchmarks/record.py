@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,19 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@cache
+def digest_of_code(*parts: str) -> str:
+    """Identify the content of modules and folders of the package."""
+    import seqjourney
+    from seqjourney.events.ledger import sha256_of
+    from seqjourney.events.log import digest
+
+    assert seqjourney.__file__ is not None
+    package = Path(seqjourney.__file__).parent
+    files = []
+    for part in parts:
+        found = package / part
+        files += sorted(found.rglob("*.py")) if found.is_dir() else [found]
+    return digest([[str(file.relative_to(package)), sha256_of(file)] for file in files])

@@ -114,6 +114,11 @@ def test_data_that_is_only_an_order_is_prepared_and_learned_from(
     assert (test["above"] == 0).all()  # each item is followed by one and the same
     about = json.loads((run.folder / "task.json").read_text())
     assert "not one by time" in about["split"] and about["even_spacing"]
+    timed = next_config_of(
+        "markov", data=data.model_dump(), task=task | {"even_spacing": False}, processed=tmp_path
+    )
+    with pytest.raises(ConfigError, match="data=order has an order and no times"):
+        train_next(timed.model_copy(update={"processed": tmp_path / "processed"}))
 
 
 def test_a_failed_run_leaves_nothing(next_config_of: NextConfigOf):

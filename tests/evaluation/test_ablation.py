@@ -85,7 +85,7 @@ def data() -> TaskData:
 
 
 def test_every_snapshot_of_the_test_is_asked_about_its_own_past_only(data):
-    scores = score_ablations(CountsEvents(), data, seed=0)
+    scores = score_ablations(CountsEvents(), data, 512, seed=0)
     rows = data.of("test").snapshots
     assert scores["customer_id"].tolist() == rows["customer_id"].tolist()
     assert (scores["shuffled"].to_numpy() == rows["end"].to_numpy()).all()

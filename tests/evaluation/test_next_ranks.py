@@ -93,7 +93,9 @@ def test_values_that_may_not_come_again_are_no_candidates():
 
 
 def test_negatives_are_the_same_each_time_and_never_seen_or_true():
-    data = build_next_data(chain(50, values=40), next_task(sampled=7, sampled_seed=3)).of("test")
+    data = build_next_data(
+        chain(50, values=40), next_task(sampled=7, sampled_seed=3, repeats=False)
+    ).of("test")
     drawn = draw_negatives(data)
     assert drawn is not None and drawn.shape == (len(data.snapshots), 7)
     np.testing.assert_array_equal(drawn, draw_negatives(data))
@@ -107,7 +109,7 @@ def test_negatives_are_the_same_each_time_and_never_seen_or_true():
 
 
 def test_sampled_ranks_count_only_the_drawn_values():
-    data = build_next_data(chain(50, values=40), next_task(sampled=7)).of("test")
+    data = build_next_data(chain(50, values=40), next_task(sampled=7, repeats=False)).of("test")
     drawn, scores = draw_negatives(data), random_scores(data)
     ranks = rank_values(data, np.array_split(scores, 3), drawn)
     ranks = ranks[ranks["ranking"] == "sampled"].reset_index(drop=True)
@@ -122,7 +124,9 @@ def test_sampled_ranks_count_only_the_drawn_values():
 
 
 def test_a_history_of_everything_leaves_nothing_to_draw():
-    data = build_next_data(as_histories([list("abca"), list("cabc")]), next_task(sampled=2))
+    data = build_next_data(
+        as_histories([list("abca"), list("cabc")]), next_task(sampled=2, repeats=False)
+    )
     with pytest.raises(DataError, match="holds all 3 values"):
         draw_negatives(data.of("test"))
 
@@ -138,7 +142,7 @@ def test_scores_that_are_not_numbers_or_too_few_are_refused():
 
 
 def test_ranks_survive_the_file(tmp_path):
-    data = build_next_data(chain(30, values=30), next_task(sampled=5)).of("test")
+    data = build_next_data(chain(30, values=30), next_task(sampled=5, repeats=False)).of("test")
     ranks = rank_values(data, [random_scores(data)], draw_negatives(data))
     table = ranks_table(data, ranks, "random", "random_0")
     write_ranks(table, tmp_path / "ranks.parquet")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from seqjourney.evaluation.occlusion import FILE, example_results, explain, write_examples
+from seqjourney.sequences.batching import window_start
 from seqjourney.sequences.snapshots import cut_snapshots
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import fit_tokenizer
@@ -37,7 +40,7 @@ def make_data() -> TaskData:
 
 def test_what_happened_together_under_one_name_is_left_out_together():
     data = make_data().of("test")
-    found = explain(Weighs().score, data)
+    found = explain(Weighs().score, data, 512)
     assert len(found) < found["events"].sum() == data.snapshots["end"].sum()  # some do tie
     weights = found["event"].map(WEIGHTS) * found["events"]
     np.testing.assert_allclose(found["score"] - found["score_without"], weights)
@@ -53,7 +56,7 @@ def test_examples_are_chosen_by_score_alone_and_come_back_strongest_first(tmp_pa
     test = data.of("test").snapshots
     scored = test.assign(score=test["end"].astype(float))
     assert example_results(tmp_path) == []
-    write_examples(Weighs().score, data, scored, lambda score: score / 100, tmp_path)
+    write_examples(Weighs().score, data, 512, scored, lambda score: score / 100, tmp_path)
     kept = pd.read_parquet(tmp_path / FILE)
     longest = test.sort_values("end", ascending=False, kind="stable")["customer_id"].iloc[0]
     assert kept["customer_id"].iloc[0] == longest
@@ -68,5 +71,27 @@ def test_examples_are_chosen_by_score_alone_and_come_back_strongest_first(tmp_pa
 def test_nobody_to_explain_leaves_an_empty_file(tmp_path):
     data = make_data()
     nobody = data.of("test").snapshots.assign(score=0.0).head(0)
-    write_examples(Weighs().score, data, nobody, lambda score: score, tmp_path)
+    write_examples(Weighs().score, data, 512, nobody, lambda score: score, tmp_path)
     assert example_results(tmp_path) == []
+
+
+def test_what_a_network_does_not_see_stays_out_of_sight():
+    """Without a token a window must not begin earlier, or older tokens would be the effect."""
+    data = make_data()
+    longest = data.snapshots["end"].max()
+    long = data.snapshots[data.snapshots["end"] == longest].head(1).reset_index(drop=True)
+    context = 2 * ((int(longest) - 1) // 2)  # the window has just moved on
+    seen = int(longest - window_start(np.array([longest]), context)[0])
+    assert 0 < seen < longest
+    found = explain(Weighs().score, replace(data, snapshots=long), context)
+    assert found["events"].sum() == seen
+    effects = found["score"] - found["score_without"]
+    np.testing.assert_allclose(effects, found["event"].map(WEIGHTS) * found["events"])
+
+
+def test_a_report_tells_times_no_finer_than_hours(tmp_path):
+    row = {"customer_id": "c", "cutoff": pd.Timestamp("2023-01-01", tz="UTC"), "event": "visit",
+           "events": 1, "place": 1, "probability": 0.5, "probability_without": 0.4}  # fmt: skip
+    pd.DataFrame([{**row, "days_before": d} for d in (0.51, 3.31)]).to_parquet(tmp_path / FILE)
+    ((first, second),) = [e["happenings"] for e in example_results(tmp_path)]
+    assert (first["days_before"], second["days_before"]) == (0.5, 3.0)

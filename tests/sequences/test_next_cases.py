@@ -54,6 +54,15 @@ def test_given_splits_ask_what_they_name_and_train_on_no_other_history():
     assert "x" not in data.tokenizer.vocabulary["item"]
 
 
+def test_an_answer_that_training_would_see_is_refused():
+    store = as_histories(
+        [["a", "x", "b"], ["b", "c", "a"], ["a", "b", "c"]],
+        [["history", "test", "train"], ["train"] * 3, ["validation"] * 3],
+    )
+    with pytest.raises(DataError, match=r"'c0000' has a validation or test event before a train"):
+        build_next_data(store, next_task(split="given", given="fold"))
+
+
 def test_at_cutoffs_only_what_follows_within_the_horizon_is_asked():
     store = as_histories([list("abcdefgh"), list("abc"), list("abcd"), list("hgfedcba")])
     cutoffs = {
@@ -112,6 +121,7 @@ def test_a_split_without_questions_is_refused():
         ({"split": "given"}, "needs `given`"),
         ({"given": "fold"}, "needs `given`"),
         ({"negatives": 1}, "256"),
+        ({"sampled": 100}, "give repeats: false"),
     ],
 )
 def test_a_task_that_cannot_be_is_refused(changes, message):

@@ -14,5 +14,6 @@ from seqjourney.errors import DataError
 def test_a_scorer_says_what_it_is_and_takes_frames_alone(run_of: Callable[[str], Path]):
     scorer = seqjourney.load(run_of("recency"))
     assert repr(scorer) == "Scorer(model='recency', task='buys', data='small')"
-    with pytest.raises(DataError, match=r"takes a pandas frame of events, not str; read a file"):
-        scorer.score("events.csv")  # type: ignore[arg-type]
+    for ask in (scorer.score, scorer.explain):
+        with pytest.raises(DataError, match=r"must be a pandas frame, not str; read a file"):
+            ask("events.csv")  # type: ignore[operator]

@@ -68,7 +68,9 @@ class PurchaseValues:
         mean = np.where(count > 0, total[some] / np.maximum(count, 1.0), 0.0)
         chance = model.probability_of_purchase(known, horizon)
         # At least one, given that there is any; for who has surely left both are 0.
-        purchases = np.maximum(model.expected_purchases(known, horizon) / chance, 1.0)
+        each = model.expected_purchases(known, horizon)
+        each = np.divide(each, chance, out=np.ones_like(each), where=chance > 0)
+        purchases = np.maximum(each, 1.0)
         amount[some] = purchases * self.spend.expected_value(count, mean)
         return amount
 

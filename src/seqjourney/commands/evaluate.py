@@ -73,7 +73,7 @@ def evaluate(
     for path, frame in zip(paths, frames, strict=True):
         check_predictions(frame, _horizon(path))
     tasks = join_runs(frames)
-    _mention_other_data(paths)
+    mention_other_data(paths)
     known = list(zip(paths, frames, strict=True))
     gates = {
         task.task: gate_results(
@@ -175,7 +175,7 @@ def _horizon_of(task: str, known: Known) -> timedelta | None:
     return next((horizon for horizon in found if horizon), None)
 
 
-def _mention_other_data(paths: Sequence[Path]) -> None:
+def mention_other_data(paths: Sequence[Path]) -> None:
     """Say so when runs of one report were trained on different preparations of the data."""
     files = [path / "run.json" for path in paths if (path / "run.json").is_file()]
     fingerprints = {file.parent.name: read_json(file).get("data_fingerprint") for file in files}

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say, shown, table
+from seqjourney.commands.evaluate import mention_other_data
 from seqjourney.commands.train_next import RANKS
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.evaluation.trials import caution, limit_of
 from seqjourney.files import read_json, replacing_file, write_json
 
 COUNTS = ("popularity", "recent", "markov", "rules")
@@ -68,12 +70,17 @@ def evaluate_next(
         frames[name if name not in frames else f"{name} ({run.name})"] = test
     first_name, first = next(iter(frames.items()))
     for name, frame in frames.items():
-        if not frame[[*_KEY, "task", "target"]].equals(first[[*_KEY, "task", "target"]]):
+        same = [*_KEY, "task", "target", "candidates", "weight"]
+        if not frame[same].equals(first[same]):
             raise DataError(
-                f"{name!r} and {first_name!r} were not asked the same questions; train both on the "
-                "same data and task."
+                f"{name!r} and {first_name!r} were not asked the same questions among the same "
+                "values; train both on the same data and task."
             )
+    mention_other_data(runs)
     task = read_json(runs[0] / "task.json")
+    limited = {
+        name: limit for name, run in zip(frames, runs, strict=True) if (limit := limit_of(run))
+    }
     results: dict[str, Any] = {}
     for ranking in sorted(set(first["ranking"])):
         found = {
@@ -101,7 +108,13 @@ def evaluate_next(
             ],
         }  # fmt: skip
     metrics = {
-        "data": {"title": title, "split": "test", "replicates": replicates, "seed": seed},
+        "data": {
+            "title": title,
+            "split": "test",
+            "replicates": replicates,
+            "seed": seed,
+            "limited": limited,
+        },
         "task": task,
         "rankings": results,
     }
@@ -116,6 +129,8 @@ def evaluate_next(
             [(name, *(f"{values[m]['value']:.3f}" for m in _SHOWN[:-1]), _cell(values[_SHOWN[-1]]))
              for name, values in found_here["models"].items()],
         )  # fmt: skip
+    if limited:
+        say(caution(list(limited)))
     say(f"Split: {task['split']}.", f"Report: {shown(report_dir / 'report.md')}")
     return NextEvaluation(metrics, report_dir / "metrics.json", report_dir / "report.md")
 
@@ -134,6 +149,7 @@ def _markdown(metrics: dict[str, Any]) -> str:
         f"{task['never_seen_in_training'].get('test', 0):,} have an answer that training never "
         "saw and nobody can find. In brackets 95 % intervals over customers; ties count as the "
         "mean over all their orders.",
+        *(["", caution(list(metrics["data"]["limited"]))] * bool(metrics["data"]["limited"])),
         *(["", "The times of this data are an order only, spaced evenly."] * task["even_spacing"]),
     ]
     for ranking, results in metrics["rankings"].items():

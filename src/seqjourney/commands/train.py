@@ -22,8 +22,8 @@ from seqjourney.cli import say, shown
 from seqjourney.config import (
     Config,
     GRUConfig,
+    NextConfig,
     NextCountsConfig,
-    RunConfig,
     TransformerConfig,
 )
 from seqjourney.errors import ConfigError, DataError
@@ -119,8 +119,15 @@ def build_predictor(config: Config) -> Predictor:
     return build(config.model)
 
 
-def check_same_data(config: RunConfig) -> None:
+def check_same_data(config: Config | NextConfig) -> None:
     """Refuse data settings that differ from those with which the data was prepared."""
+    spaced = config.task.kind == "next" and config.task.even_spacing
+    if config.data.timestamp_unit == "order" and not spaced:
+        raise ConfigError(
+            f"data={config.data.name} has an order and no times (timestamp_unit: order), and task "
+            f"'{config.task.name}' asks about times. Such data answers next tasks with "
+            "even_spacing: true only."
+        )
     told = config.data.model_dump(mode="json")
     prepared = read_manifest(config.prepared)["config"]
     for key in told.keys() - {"path", "engine", "memory_limit", "threads", "tasks"}:
@@ -224,9 +231,10 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
         )
     write_predictions(predictions, partial / "predictions.parquet")
     if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
-        write_ablations(score_ablations(predictor, data, config.seed), partial)
+        context = config.model.context
+        write_ablations(score_ablations(predictor, data, context, config.seed), partial)
         test = scored.assign(score=scores)[~validation]
-        write_examples(predictor.score, data, test, calibrator, partial)
+        write_examples(predictor.score, data, context, test, calibrator, partial)
     predictor.save(partial)
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", metrics)

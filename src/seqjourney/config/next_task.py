@@ -53,6 +53,11 @@ class NextTaskConfig(Strict):
             raise ValueError("split: time needs cutoffs (train, validation, test) and a horizon")
         if self.split == "time" and self.even_spacing:
             raise ValueError("even_spacing has no cutoffs; use split: leave_one_out or given")
+        if self.sampled and self.repeats:
+            raise ValueError(
+                "sampled candidates are values that the history does not hold, so the true one "
+                "may not be either: give repeats: false"
+            )
         if (self.split == "given") != (self.given is not None):
             raise ValueError(
                 "split: given needs `given`, the field that names the split, and only it"

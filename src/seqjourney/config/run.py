@@ -102,7 +102,7 @@ def served_config(content: dict[str, Any], where: str) -> Config:
     """
     if isinstance(task := content.get("task"), dict) and task.get("kind") == "next":
         raise ConfigError(
-            f"{where}: a run of a next task. Scoring, export and the service answer occurrence and "
-            "absence tasks only; scripts/evaluate.py compares runs of next tasks."
+            f"{where}: a run of a next task, which scoring, export and the service do not answer "
+            "yet; scripts/evaluate.py compares runs of next tasks."
         )
     return parse(Config, content, where)

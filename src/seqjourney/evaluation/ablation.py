@@ -77,12 +77,13 @@ MEANINGS = {
 }
 
 
-def score_ablations(predictor: Predictor, data: TaskData, seed: int) -> pd.DataFrame:
+def score_ablations(predictor: Predictor, data: TaskData, context: int, seed: int) -> pd.DataFrame:
     """Score test snapshots with each poorer history; at most `MOST_SNAPSHOTS`, evenly chosen.
 
     Args:
         predictor: a trained network; it reads the store alone.
         data: the task.
+        context: of the network; what it does not see is no part of a history.
         seed: of the shuffling.
 
     Returns:
@@ -91,7 +92,7 @@ def score_ablations(predictor: Predictor, data: TaskData, seed: int) -> pd.DataF
     rows = data.of("test").snapshots
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_SNAPSHOTS)).astype(int))
     rows = rows.iloc[chosen].reset_index(drop=True)
-    whole = histories_of(data, rows)
+    whole = histories_of(data, rows, context)
     scores = rows[_KEY].copy()
     for name, change in VARIANTS.items():
         poorer = change(whole, np.random.default_rng(seed))

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from seqjourney.sequences.batching import window_start
 from seqjourney.sequences.task_data import TaskData
 
 
 @dataclass(frozen=True)
 class Histories:
-    """The known tokens of some snapshots, each with tokens of its own.
+    """The tokens in sight of some snapshots, each with tokens of its own.
 
     `owner` (N,) says which snapshot a token belongs to, `cutoff_us` (S,) when that one is asked.
     """
@@ -38,13 +39,19 @@ class Histories:
         )
 
 
-def histories_of(data: TaskData, rows: pd.DataFrame) -> Histories:
-    """Copy what each snapshot knows."""
+def histories_of(data: TaskData, rows: pd.DataFrame, context: int) -> Histories:
+    """Copy what a network of this context sees of each snapshot's past.
+
+    Older tokens are left behind: with fewer tokens a window begins elsewhere, and what changes
+    would be that older ones come into sight.
+    """
     store = data.store
-    known = rows["end"].to_numpy(np.int64)
-    owner = np.repeat(np.arange(len(rows)), known)
-    first = store.offsets[rows["customer_index"].to_numpy(np.int64)]
-    tokens = first[owner] + np.arange(len(owner)) - (np.cumsum(known) - known)[owner]
+    end = rows["end"].to_numpy(np.int64)
+    start = window_start(end, context)
+    owner = np.repeat(np.arange(len(rows)), end - start)
+    first = store.offsets[rows["customer_index"].to_numpy(np.int64)] + start
+    before = np.cumsum(end - start) - (end - start)
+    tokens = first[owner] + np.arange(len(owner)) - before[owner]
     return Histories(
         times=np.array(store.times[tokens]),
         categorical=np.array(store.categorical[tokens]),

@@ -31,27 +31,28 @@ _KEY = ["customer_id", "cutoff"]
 _DAY_US = 86_400_000_000
 
 
-def explain(score: Score, data: TaskData) -> pd.DataFrame:
+def explain(score: Score, data: TaskData, context: int) -> pd.DataFrame:
     """Ask about every snapshot of the data without each of its latest happenings.
 
     Args:
         score: of a network, which reads the store alone.
         data: few snapshots; each costs up to `MOST_HAPPENINGS` answers.
+        context: of the network; what lies before it is not seen and not listed.
 
     Returns:
         One row per snapshot and happening, in order of time: `customer_id`, `cutoff`, `event`,
         `events` (how many tokens it has), `days_before` the cutoff, `score` and `score_without`.
     """
-    parts = [_explain(score, data, position) for position in range(len(data.snapshots))]
+    parts = [_explain(score, data, context, position) for position in range(len(data.snapshots))]
     columns = [*_KEY, "event", "events", "days_before", "score", "score_without"]
     if not parts:
         return data.snapshots.head(0).reindex(columns=columns)
     return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _explain(score: Score, data: TaskData, position: int) -> pd.DataFrame:
+def _explain(score: Score, data: TaskData, context: int, position: int) -> pd.DataFrame:
     row = data.snapshots.iloc[[position]].reset_index(drop=True)
-    history = histories_of(data, row)
+    history = histories_of(data, row, context)
     code = history.categorical[:, data.store.categorical_fields.index("event")]
     happenings = (
         pd.DataFrame({"at": history.times[:, 0], "code": code, "events": 1})
@@ -90,6 +91,7 @@ def _explain(score: Score, data: TaskData, position: int) -> pd.DataFrame:
 def write_examples(
     score: Score,
     data: TaskData,
+    context: int,
     test: pd.DataFrame,
     calibrate: Callable[[np.ndarray], np.ndarray],
     folder: Path,
@@ -99,6 +101,7 @@ def write_examples(
     Args:
         score: of a network.
         data: the task.
+        context: of the network.
         test: the test's snapshots with their `score`.
         calibrate: scores -> probabilities.
         folder: of the run.
@@ -107,7 +110,7 @@ def write_examples(
     last = len(ranked) - 1
     places = sorted({last * percent // 100 for percent in EXAMPLES_PERCENT if last >= 0})
     chosen = ranked.iloc[places].drop(columns="score")
-    found = explain(score, replace(data, snapshots=chosen.reset_index(drop=True)))
+    found = explain(score, replace(data, snapshots=chosen.reset_index(drop=True)), context)
     found = found.merge(chosen[_KEY].assign(place=[place + 1 for place in places]), on=_KEY)
     scores = found[["score", "score_without"]].to_numpy(np.float64)
     found[["probability", "probability_without"]] = calibrate(scores)
@@ -116,7 +119,9 @@ def write_examples(
 
 
 def example_results(path: Path) -> list[dict[str, Any]]:
-    """Read a run's examples for the report, without anybody's id; empty where it has none.
+    """Read a run's examples for the report; empty where it has none.
+
+    Without ids, and with times to the hour (for two days) or the day: a report travels.
 
     Returns:
         Per example its `place` on the list, its `probability` and `happenings`, strongest first:
@@ -127,6 +132,8 @@ def example_results(path: Path) -> list[dict[str, Any]]:
         return []
     rows = read_parquet(file)
     rows["effect"] = rows["probability"] - rows["probability_without"]
+    days = rows["days_before"]
+    rows["days_before"] = ((24 * days).round() / 24).where(days < 2, days.round())
     examples = []
     for _, history in rows.groupby(_KEY, sort=False):
         strongest = history["effect"].abs().sort_values(ascending=False, kind="stable").index

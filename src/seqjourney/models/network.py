@@ -95,10 +95,15 @@ class NetworkPredictor:
         self.validation_score_ = found["score"]
         self.chosen_ = {"epochs": found["epochs"], "steps": found["steps"]}
 
+    @property
+    def context(self) -> int:
+        """How many of the latest events it sees at most."""
+        return self.config.context
+
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
         answers = self._answers(data)
-        return answers if self._scale is None else answers[:, 0]
+        return answers if self._scale is None else scores_and_amounts(answers)[0]
 
     def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
         """Return the log-odds, and the expected amount of a buyer; of a `sum` task."""

@@ -52,7 +52,7 @@ class NextTraining(AveragedTraining):
             scores = network.scores(query)
             known = label >= FIRST
             true = scores.gather(1, (label - FIRST).clamp(min=0).unsqueeze(-1))
-            rank = (scores >= true).sum(-1)
+            rank = (~(scores < true)).sum(-1)  # a score that is no number ranks last
             reciprocal = torch.where(known, 1.0 / rank, torch.zeros_like(true[:, 0]))
             self._reciprocal.update(reciprocal)
         self.log(MONITOR, self._reciprocal, prog_bar=True, on_step=False, on_epoch=True)

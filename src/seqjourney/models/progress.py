@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
 from seqjourney.cli import say
-from seqjourney.models.training import MONITOR
+from seqjourney.models.training import MONITOR, VALUE_MONITOR
 
 _QUIET_SECONDS = 60.0
+_SHORT = {MONITOR: "AP", VALUE_MONITOR: "loss"}
 
 
 def progress(wanted: bool) -> list[pl.Callback]:
@@ -33,9 +34,9 @@ class Bar(RichProgressBar):
         return super().configure_columns(trainer)[:-1]
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        """Show validation average precision, once it is known."""
-        score = trainer.progress_bar_metrics.get(MONITOR)
-        return {} if score is None else {"AP": score}
+        """Show what training goes by, once it is known."""
+        score = trainer.progress_bar_metrics.get(pl_module.monitor)
+        return {} if score is None else {_SHORT.get(pl_module.monitor, "MRR"): score}
 
 
 class Lines(pl.Callback):
@@ -45,13 +46,13 @@ class Lines(pl.Callback):
         """Start the clock."""
         self._since = time.monotonic()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how far training is and how good."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Say how far training is and how good, by what it goes by."""
         now = time.monotonic()
         if trainer.is_global_zero and now - self._since >= _QUIET_SECONDS:
             self._since = now
-            score = float(trainer.callback_metrics[MONITOR])
+            score = float(trainer.callback_metrics[pl_module.monitor])
             say(
                 f"epoch {trainer.current_epoch + 1} of at most {trainer.max_epochs}: "
-                f"validation average precision {score:.4f}"
+                f"{pl_module.monitor.replace('_', ' ')} {score:.4f}"
             )

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
+from torch.autograd.function import once_differentiable
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward
@@ -74,8 +75,9 @@ class _Recurrence(torch.autograd.Function):
         return states
 
     @staticmethod
+    @once_differentiable
     @custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         flat, w_in, w_rec, gates, new, states = ctx.saved_tensors
         steps, rows, width = new.shape
         r, z, recalled = gates.split(width, -1)

@@ -100,7 +100,7 @@ def build_next_data(store: SequenceStore, task: NextTaskConfig) -> NextData:
 
     Raises:
         ConfigError: a field is not in the store.
-        DataError: a split has no question.
+        DataError: a split has no question, or training would see the answer of another one.
     """
     for key in ("field", "given"):
         name = getattr(task, key)
@@ -169,6 +169,13 @@ def _asked_after_events(store: SequenceStore, roles: np.ndarray) -> tuple[pd.Dat
     # Up to a customer's last training question; its later events belong to other splits.
     last = np.full(len(store.offsets) - 1, -1)
     np.maximum.at(last, customer[roles == 0], position[roles == 0])
+    early = np.flatnonzero((roles > 0) & (position < last[customer]))
+    if len(early):
+        raise DataError(
+            f"customer '{store.customer_ids[customer[early[0]]]}' has a validation or test event "
+            f"before a training one ({len(early):,} such events): training would see the answer. "
+            "Order each history's events as train, validation, test."
+        )
     asked = np.flatnonzero((roles >= 0) & (position > 0))
     return _table(store, customer[asked], position[asked], store.times[asked - 1, 1],
                   np.array(SPLITS, object)[roles[asked]]), position <= last[customer]  # fmt: skip

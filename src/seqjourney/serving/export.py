@@ -156,7 +156,8 @@ def model_card(
 
     validation = ", ".join(f"{k} {v:.4f}" for k, v in run["validation"].items())
     if metrics:
-        names = ("average_precision", "roc_auc", "lift_at_10", "brier", "ece")
+        names = ("normalised_gini", "value_total_bias", "average_precision", "roc_auc",
+                 "lift_at_10", "brier", "ece")  # fmt: skip
         found = [
             f"- {n}: {metrics[n]['value']:.4f} [{metrics[n]['low']:.4f}, {metrics[n]['high']:.4f}]"
             for n in names

@@ -114,11 +114,7 @@ class Scorer:
         """
         from seqjourney.serving.tokens import task_data_of_frame
 
-        if not isinstance(events, pd.DataFrame):
-            raise DataError(
-                f"score takes a pandas frame of events, not {type(events).__name__}; read a file "
-                "first, for example with pandas.read_parquet."
-            )
+        _require_frame(events)
         moment = _moment(cutoff) if cutoff is not None else None
         also = self.consent_column(events.columns)
         held = self.certificate(certificate) if certificate is not None else None
@@ -147,7 +143,9 @@ class Scorer:
         from seqjourney.evaluation.occlusion import explain
         from seqjourney.serving.tokens import task_data_of_frame
 
-        if self.kind not in ("gru", "transformer"):
+        _require_frame(events)
+        context = getattr(self.model, "context", None)  # networks alone have one
+        if context is None:
             raise DataError(
                 f"explain is for networks, and this is a {self.kind} model; load a run of "
                 "model=gru or model=transformer."
@@ -160,7 +158,7 @@ class Scorer:
             asked = data.snapshots
             if also:
                 asked = asked[self.withheld(data).isna()].reset_index(drop=True)
-            found = explain(self.model.score, replace(data, snapshots=asked))
+            found = explain(self.model.score, replace(data, snapshots=asked), context)
         scores = found[["score", "score_without"]].to_numpy(np.float64)
         found[["probability", "probability_without"]] = self.calibrator(scores)
         return found
@@ -349,6 +347,14 @@ def _ours(path: Path) -> Iterator[Path]:
         raise DataError(
             f"{path} does not hold what this version writes there ({error!r}); write it again."
         ) from error
+
+
+def _require_frame(events: object) -> None:
+    if not isinstance(events, pd.DataFrame):
+        raise DataError(
+            f"events must be a pandas frame, not {type(events).__name__}; read a file first, for "
+            "example with pandas.read_parquet."
+        )
 
 
 def _moment(cutoff: datetime | str) -> datetime:

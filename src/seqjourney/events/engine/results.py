@@ -60,15 +60,20 @@ def keep(backend: Any, name: str, rows: Any) -> Any:
 
 @contextmanager
 def keeping(backend: Any, rows: Any) -> Iterator[Any]:
-    """Compute a table for as long as the block lasts; it is in memory, or spilled."""
+    """Compute a table for as long as the block lasts; it is in memory, or spilled.
+
+    On Spark it is a file in the scratch folder and stays until the connection ends.
+    """
     import ibis
 
     name = ibis.util.gen_name("kept")
     if is_spark(backend):
         yield _spark().keep(backend, name, rows)
         return
-    yield backend.create_table(name, rows, temp=True)
-    backend.raw_sql(f'DROP TABLE "{name}"')
+    try:
+        yield backend.create_table(name, rows, temp=True)
+    finally:
+        backend.raw_sql(f'DROP TABLE IF EXISTS "{name}"')
 
 
 def write_parquet(
@@ -118,11 +123,11 @@ def write_buckets(
     # A bucket is often but one group of rows, which the engine gives to one thread.
     with ThreadPoolExecutor(min(threads, _MOST_AT_ONCE)) as workers:
         written = []
-        for bucket in BUCKETS:
-            part = rows_of(bucket).select(*columns).order_by(*order)
-            place = folder / f"bucket={bucket}"
-            written.append(workers.submit(write, backend.compile(part), place))
         try:
+            for bucket in BUCKETS:
+                part = rows_of(bucket).select(*columns).order_by(*order)
+                place = folder / f"bucket={bucket}"
+                written.append(workers.submit(write, backend.compile(part), place))
             for one in written:
                 one.result()
         except BaseException:
