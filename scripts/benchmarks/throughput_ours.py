@@ -198,7 +198,7 @@ def bare_loop(
     The batches are in memory before; forward, loss, backward and a plain AdamW are all there is.
     """
     import torch
-    from training import forward_flops, gemm_rate  # type: ignore[import-not-found]
+    from useful_operations import forward_flops, gemm_rate  # type: ignore[import-not-found]
 
     from seqjourney.models.model import JourneyModel
     from seqjourney.models.training import weighted_loss

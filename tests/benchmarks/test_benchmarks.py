@@ -95,6 +95,7 @@ WHERE_INSTALLED = {
         "scoring_speedup_over_ptls",
         "scoring_speedup_over_ptls_transformer",
     },
+    "training": {"mfu_transformer_10m", "mfu_transformer_100m"},  # where CUDA is
 }
 """Figures that are there where Spark, Redis, a data set, or pytorch-lifestream in the user's cache,
 is."""
