@@ -3,7 +3,8 @@
 Stages: `prepare` (a table of known customers to event log and store), `cut` (snapshots and
 tokenizer of a task), `features` (of the baselines), training of both networks, scoring in bulk.
 One simulated shop serves everyone: two million events where sides are compared, 0.2 to 20 million
-for ours. Each measurement is a process of its own, the sides in turn.
+for ours. Each measurement is a process of its own, the sides in turn. Where the time goes is asked
+last (`throughput_profile`): rows `profile: ...`, no figures.
 
 References: a bare DuckDB that encodes, sorts and writes the same columns; a plain torch loop of
 the same network on the same batches; pytorch-lifestream 0.6.0, from PyPI into the user's cache (a
@@ -42,6 +43,11 @@ suffix, of the GRU.
 `cost_exponent_*`: slope of log seconds over log events, 1 is linear; of `prepare` over {sizes}
 million events, of an epoch of the GRU over its own. Low and high are the slopes between
 neighbouring sizes.
+
+Rows `profile: prepare, ...`: seconds of each part of one run, what it calls of other parts apart.
+Rows `profile: training step, ...`: CPU seconds within the ten heaviest torch operators over five
+steps of one cutoff, by torch.profiler, what they call apart; `share` is of all operators. Watching
+costs time; no figure comes from these runs.
 
 Equal with pytorch-lifestream 0.6.0: customers, cutoffs, labels and the five categories and three
 numbers of an event; width, layers, heads, feed-forward width, dropout; 512 events at most; AdamW

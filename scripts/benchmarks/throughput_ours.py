@@ -68,7 +68,7 @@ def cut(prepared: str, task: dict[str, Any]) -> Measured:
     import pandas  # noqa: F401
 
     start = time.perf_counter()
-    with _task_data(prepared, task) as data:
+    with open_task_data(prepared, task) as data:
         return {"seconds": time.perf_counter() - start, "labels": len(data.snapshots)}
 
 
@@ -76,7 +76,7 @@ def features(prepared: str, task: dict[str, Any]) -> Measured:
     """Compute what the baselines learn from."""
     from seqjourney.baselines.training_table import training_tables
 
-    with _task_data(prepared, task) as data:
+    with open_task_data(prepared, task) as data:
         start = time.perf_counter()
         _, train, validation = training_tables(data)
         seconds = time.perf_counter() - start
@@ -126,7 +126,7 @@ def train(
         max_epochs=1, limit_batches=batches, threads=threads, accelerator="cpu", progress=False
     )
     with (
-        _task_data(prepared, task) as data,
+        open_task_data(prepared, task) as data,
         TemporaryDirectory() as folder,
         mock.patch.object(JourneyTraining, "on_train_start", started),
         mock.patch.object(JourneyTraining, "on_train_batch_end", batch_ended),
@@ -135,7 +135,7 @@ def train(
         snapshots = data.snapshots
         validation = snapshots.index[snapshots["split"] == "validation"]
         few = snapshots.drop(validation[VALIDATION_SNAPSHOTS:]).reset_index(drop=True)
-        predictor = NetworkPredictor(_network(model))
+        predictor = NetworkPredictor(network_config(model))
         predictor.fit(replace(data, snapshots=few), trainer, 0, Path(folder))
     return clock.measured()
 
@@ -198,7 +198,7 @@ def bare_loop(
     The batches are in memory before; forward, loss, backward and a plain AdamW are all there is.
     """
     import torch
-    from training import forward_flops, gemm_rate  # type: ignore[import-not-found]
+    from useful_operations import forward_flops, gemm_rate  # type: ignore[import-not-found]
 
     from seqjourney.models.model import JourneyModel
     from seqjourney.models.training import weighted_loss
@@ -206,8 +206,8 @@ def bare_loop(
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    config = _network(model)
-    with _task_data(prepared, task) as data:
+    config = network_config(model)
+    with open_task_data(prepared, task) as data:
         train = data.of("train")
         windows = build_windows(train, config.context)
         collate = Collator(train, windows)
@@ -268,7 +268,7 @@ def score(run: str, prepared: str, threads: int) -> Measured:
 
 
 @contextmanager
-def _task_data(prepared: str, task: dict[str, Any]) -> Iterator[Any]:
+def open_task_data(prepared: str, task: dict[str, Any]) -> Iterator[Any]:
     """Open prepared data for a task."""
     from seqjourney.config import TaskConfig, parse
     from seqjourney.events.engine import connect
@@ -278,7 +278,7 @@ def _task_data(prepared: str, task: dict[str, Any]) -> Iterator[Any]:
         yield load_task_data(backend, Path(prepared), parse(TaskConfig, task, "task"))
 
 
-def _network(model: dict[str, Any]) -> Any:
+def network_config(model: dict[str, Any]) -> Any:
     from seqjourney.config import GRUConfig, TransformerConfig, parse
 
     return parse(GRUConfig if model["kind"] == "gru" else TransformerConfig, model, "model")

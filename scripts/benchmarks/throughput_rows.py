@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -58,3 +58,22 @@ def row(stage: str, side: str, model: str | None, log_events: int, runs: Runs) -
         "loader_wait_share": share("waited", "seconds"),
         "peak_memory_mib": round(max(run["peak_mib"] for run in runs)),
     }
+
+
+def profile_rows(
+    what: str, model: str | None, log_events: int, parts: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return one row for each part of a profile: its seconds, and its share of all parts."""
+    whole = sum(parts.values())
+    return [
+        {
+            "stage": f"profile: {what}, {part}",
+            "side": "ours",
+            "model": model,
+            "log_events": log_events,
+            "runs": 1,
+            "seconds": round(seconds, 3),
+            "share": round(seconds / whole, 4),
+        }
+        for part, seconds in parts.items()
+    ]

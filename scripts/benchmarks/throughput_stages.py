@@ -13,7 +13,7 @@ from throughput_logs import write_base, write_log  # type: ignore[import-not-fou
 from throughput_peers import ptls_folder  # type: ignore[import-not-found]
 from throughput_plot import Point  # type: ignore[import-not-found]
 from throughput_process import Side  # type: ignore[import-not-found]
-from throughput_rows import Runs, exponent, rates, row  # type: ignore[import-not-found]
+from throughput_rows import Runs, exponent, profile_rows, rates, row  # type: ignore[import-not-found]
 
 KINDS = ("gru", "transformer")
 RUN_CUSTOMERS = 200
@@ -81,6 +81,7 @@ class Stages:
         self._plan, self._folder, self._threads = plan, folder, threads
         log = folder / "processes.log"
         self._ours = Side("throughput_ours.py", threads, log, fresh=install)
+        self._profiles = Side("throughput_profile.py", threads, log, fresh=install)
         packages = ptls_folder(install=install)
         self._ptls: Side | None = None
         if packages is not None:
@@ -94,7 +95,7 @@ class Stages:
 
     def close(self) -> None:
         """End the processes."""
-        for side in (self._ours, self._ptls):
+        for side in (self._ours, self._profiles, self._ptls):
             if side is not None:
                 side.close()
 
@@ -114,6 +115,7 @@ class Stages:
             shutil.rmtree(prepared)
         self.figures["cost_exponent_prepare"] = exponent(self.growth["prepare"])
         self.figures["cost_exponent_training"] = exponent(self.growth["epoch, gru"])
+        self._profile(base)
 
     def score(self) -> None:
         """Measure scoring in bulk alone, on the log where sides are compared."""
@@ -127,12 +129,17 @@ class Stages:
         given = {"log": str(log), "folder": str(self._folder / "few"), "threads": self._threads}
         return {kind: self._ours("make_run", kind=kind, **given)["run"] for kind in KINDS}
 
-    def _prepare(self, base: Path, share: float) -> Path:
-        """Prepare a log of one size and keep it; the raw log goes."""
+    def _write_log(self, base: Path, share: float) -> dict[str, Any]:
+        """Write the log of one size and return what prepares it."""
         log = self._folder / "log.parquet"
         self.events[share] = write_log(base, share, log, self._threads)
         data = load_config("prepare", "data=demo", f"data.path={log}")["data"]
-        data |= {"threads": self._threads, "tasks": []}
+        return {**data, "threads": self._threads, "tasks": []}
+
+    def _prepare(self, base: Path, share: float) -> Path:
+        """Prepare a log of one size and keep it; the raw log goes."""
+        data = self._write_log(base, share)
+        log = Path(data["path"])
         processed, bare = self._folder / "processed", self._folder / "bare.parquet"
         runs: dict[str, Runs] = {"ours": [], "bare duckdb": [], "ptls": []}
         for _ in range(self._plan.rounds if share == 1 else 1):
@@ -268,6 +275,21 @@ class Stages:
             self.figures["loader_wait_share"] = paired_ratio(
                 waited, seconds, "of training's time, lower is better"
             )
+
+    def _profile(self, base: Path) -> None:
+        """Ask where the time of `prepare` and of a training step goes, on the log of sides."""
+        data, processed = self._write_log(base, 1), self._folder / "processed"
+        parts = self._profiles("prepare", data=data, processed=str(processed))["parts"]
+        self.rows += profile_rows("prepare", None, self.events[1], parts)
+        given = {
+            "prepared": str(processed / data["name"]),
+            "task": self._tasks["single"],
+            "threads": self._threads,
+            "warm_up": self._plan.warm_up,
+        }
+        for kind in KINDS:
+            parts = self._profiles("step", model=self._models[kind], **given)["parts"]
+            self.rows += profile_rows("training step", kind, self.events[1], parts)
 
     def _ask_ptls(self, work: str, kind: str, **given: Any) -> dict[str, Any]:
         assert self._ptls is not None

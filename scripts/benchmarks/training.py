@@ -14,15 +14,15 @@ a window of its own.
 
 `step_speedup_*`: the seconds of the one pass as we train by those with one switch turned: AdamW's
 fused kernel or bf16 autocast. Whether a switch pays on a machine is read here.
+
+Where CUDA is at hand, `training_cuda` measures larger networks on it, too.
 """
 
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +38,9 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
     scratch,
     write_results,
 )
+from training_arm import SWITCHES, Arm, Measured  # type: ignore[import-not-found]
+from training_cuda import CUDA_NOTE, FULL, QUICK, measure_device  # type: ignore[import-not-found]
+from useful_operations import gemm_rate  # type: ignore[import-not-found]
 
 from seqjourney.config import (
     DataConfig,
@@ -47,17 +50,7 @@ from seqjourney.config import (
     TransformerConfig,
     parse,
 )
-from seqjourney.models.embedding import EventEmbedding
-from seqjourney.models.model import JourneyModel
-from seqjourney.models.training import JourneyTraining, weighted_loss
-from seqjourney.sequences.batching import (
-    Batch,
-    BucketBatchSampler,
-    Collator,
-    Windows,
-    build_windows,
-    window_start,
-)
+from seqjourney.sequences.batching import Windows, build_windows, window_start
 from seqjourney.sequences.task_data import TaskData
 
 NOTE = """`gemm_share_*`: useful floating-point operations per second of training (padding,
@@ -69,23 +62,6 @@ snapshot, loading and optimiser included, the same model, sampler and token budg
 batches that cover all sizes; low and high are the lowest and the highest round. The rows sum up
 all rounds. `step_speedup_*`: seconds of the same batches as we train by those with one switch
 turned (AdamW's fused kernel, bf16 autocast); below 1 it does not pay."""
-GEMM = 2048
-GRADIENT_CLIP = 1.0
-FUSED, BF16 = SWITCHES = "fused AdamW", "bf16 autocast"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One arm in one round."""
-
-    seconds: float
-    loading: float
-    batches: int
-    labels: int
-    events: int
-    tokens: int  # event and snapshot tokens
-    slots: int  # the same with padding
-    flops: float
 
 
 def main() -> None:
@@ -97,9 +73,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with scratch() as folder:
         data = _prepare(folder, customers, chosen)
+        if torch.cuda.is_available():
+            figures, rows = measure_device(data, QUICK if chosen.quick else FULL, "cuda")
         for kind in ("gru", "transformer"):
             _compare(data, kind, rounds, batches, figures, rows)
-    write_results("training", chosen, figures, rows, NOTE.format(pairs=rounds))
+    note = NOTE.format(pairs=rounds) + CUDA_NOTE * torch.cuda.is_available()
+    write_results("training", chosen, figures, rows, note)
 
 
 def _prepare(folder: Path, customers: int, chosen: Options) -> TaskData:
@@ -187,63 +166,6 @@ def _row(kind: str, arm: str, runs: Sequence[Measured], peak: float) -> dict[str
     }
 
 
-class Arm:
-    """A model that learns from windows; two arms differ in their windows or in one switch."""
-
-    def __init__(
-        self, data: TaskData, config: NetworkConfig, windows: Windows, switch: str | None = None
-    ):
-        torch.manual_seed(0)
-        self._bf16 = switch == BF16
-        self._config = config
-        base_rate = float(data.snapshots["label"].mean())
-        self._batches = list(BucketBatchSampler(windows, config.batch_tokens, seed=None))
-        batch_weight = float(data.snapshots["weight"].sum()) / len(self._batches)
-        model = JourneyModel(config, data.tokenizer, base_rate)
-        self._training = JourneyTraining(model, config, batch_weight)
-        optimisation = self._training.configure_optimizers()
-        self._optimizer = optimisation["optimizer"]
-        for group in self._optimizer.param_groups:
-            group["fused"] = switch == FUSED
-        self._schedule = optimisation["lr_scheduler"]["scheduler"]
-        self._collate = Collator(data, windows)
-
-    def run(self, turn: int, count: int) -> Measured:
-        """Train on about `count` batches that cover all sizes; another turn takes others."""
-        stride = max(1, len(self._batches) // count)
-        chosen = self._batches[turn % stride :: stride][: count + 1]
-        tokens = slots = labels = events = 0
-        loading = flops = 0.0
-        start = time.perf_counter()
-        counting = 0.0
-        for windows in chosen:
-            before = time.perf_counter()
-            batch = self._collate(windows)
-            loading += time.perf_counter() - before
-            self._step(batch)
-            before = time.perf_counter()
-            known, asked = real_tokens(batch)
-            labels, events = labels + int(asked.sum()), events + int(known.sum())
-            tokens += int(asked.sum() + known.sum())
-            slots += batch.times.numel() + batch.ends.numel()
-            flops += 3 * forward_flops(self._training.model, self._config, batch)
-            counting += time.perf_counter() - before
-        seconds = time.perf_counter() - start - counting
-        return Measured(seconds, loading, len(chosen), labels, events, tokens, slots, flops)
-
-    def _step(self, batch: Batch) -> None:
-        model = self._training.model
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            logits = model.each(*batch.inputs)
-        loss = weighted_loss(logits, batch) * len(model.members)
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
-        self._optimizer.step()
-        self._schedule.step()
-        self._training.averaged.update_parameters(model)
-
-
 def single_windows(data: TaskData, context: int) -> Windows:
     """Return one window per snapshot: what training without snapshot tokens would read."""
     ends = data.snapshots["end"].to_numpy(np.int64)
@@ -256,49 +178,6 @@ def single_windows(data: TaskData, context: int) -> Windows:
         order=np.arange(len(ends)),
         starts=starts,
     )
-
-
-def real_tokens(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return event tokens (B,) and snapshots (B,) of each window without padding."""
-    return (batch.categorical[..., 0] != 0).sum(1), (batch.rows >= 0).sum(1)
-
-
-def forward_flops(model: JourneyModel, config: NetworkConfig, batch: Batch) -> float:
-    """Return the multiplications and additions that the answers to a batch need.
-
-    With width D, E event tokens and S snapshots (real ones), a matrix of n x m costs 2nm a token:
-    projection of numbers and time; per GRU layer 12 D^2 a token (three gates on input and state);
-    per transformer layer 24 D^2 an event (queries, keys, values, output, feed-forward: 12 D^2
-    weights), in the last layer 4 D^2 (keys and values alone), 20 D^2 a snapshot (no keys and
-    values), and 4 D for each pair of a token and a key that it sees; head 4 D^2 + 2 D a snapshot.
-    """
-    d, layers = config.width, config.layers
-    known, asked = real_tokens(batch)
-    events, snapshots = int(known.sum()), int(asked.sum())
-    embedding: EventEmbedding = model.members[0].embedding  # type: ignore[assignment]
-    event_features = embedding.project_event.in_features
-    snapshot_features = embedding.project_snapshot.in_features
-    total = 2.0 * d * (event_features * events + snapshot_features * snapshots)
-    total += (4 * d * d + 2 * d) * snapshots
-    if isinstance(config, TransformerConfig):
-        starts = len(known)  # a start token in front of each window
-        pairs = float(((known + 1) * (known + 2) // 2).sum())
-        seen = float((batch.ends + 1)[batch.rows >= 0].sum())
-        total += (layers - 1) * (24 * d * d * (events + starts) + 4 * d * pairs)
-        total += 4 * d * d * (events + starts)
-        total += layers * (20 * d * d * snapshots + 4 * d * seen)
-    else:
-        total += layers * 12 * d * d * (events + snapshots)
-    return total * len(model.members)
-
-
-def gemm_rate(repeats: int = 5) -> float:
-    """Return the floating-point operations per second of a large matrix product."""
-    a, b = torch.randn(GEMM, GEMM), torch.randn(GEMM, GEMM)
-    start = time.perf_counter()
-    for _ in range(repeats):
-        torch.mm(a, b)
-    return 2.0 * GEMM**3 * repeats / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

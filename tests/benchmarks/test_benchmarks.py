@@ -95,9 +95,19 @@ WHERE_INSTALLED = {
         "scoring_speedup_over_ptls",
         "scoring_speedup_over_ptls_transformer",
     },
+    "training": {"mfu_transformer_10m", "mfu_transformer_100m"},  # where CUDA is
 }
 """Figures that are there where Spark, Redis, a data set, or pytorch-lifestream in the user's cache,
 is."""
+PROFILES = {
+    "throughput": {
+        (None, "profile: prepare, read and type"),
+        (None, "profile: prepare, rest"),
+        ("gru", "profile: training step, all others"),
+        ("transformer", "profile: training step, all others"),
+    }
+}
+"""Some of the rows, by model, that say where time goes."""
 NOISY_WHEN_QUICK = {"cost_exponent_prepare", "cost_exponent_training"}
 """Slopes between two small sizes, where fixed costs are all there is."""
 
@@ -131,6 +141,8 @@ def test_a_quick_run_writes_the_contract_and_spares_committed_results(
         assert figure["low"] > 0 or key in MAY_BE_ZERO | NOISY_WHEN_QUICK or "_minus_" in key
         assert figure["low"] <= figure["value"] <= figure["high"]
     assert result["rows"] and result["machine"]["threads"] >= 1
+    profiled = {(row.get("model"), row.get("stage")) for row in result["rows"]}
+    assert profiled >= PROFILES.get(name, set())
     text = (tmp_path / "out" / f"{name}.md").read_text()
     assert all(f"| {figure} |" in text for figure in FIGURES[name])
     assert committed() == before

@@ -1,7 +1,10 @@
 """What the throughput benchmark takes for granted about its logs, slopes and clock."""
 
+import itertools
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
 logs = pytest.importorskip("throughput_logs")
 ours = pytest.importorskip("throughput_ours")
 plot = pytest.importorskip("throughput_plot")
+profile = pytest.importorskip("throughput_profile")
 rows = pytest.importorskip("throughput_rows")
 
 
@@ -63,3 +67,43 @@ def test_the_clock_counts_events_and_snapshots_after_the_warm_up() -> None:
         clock.batch_ended(Batch())
     measured = clock.measured()
     assert (measured["events"], measured["labels"], measured["waited"]) == (3, 3, 0.25)
+
+
+def test_the_seconds_of_a_watched_function_leave_out_those_of_another_within(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module: Any = ModuleType("watched_module")
+    module.inner = lambda: "done"
+    module.outer = lambda: module.inner()
+    monkeypatch.setitem(sys.modules, "watched_module", module)
+    plain = module.inner
+    # The clock stands at 0, 1, 4, 9: outer starts, inner starts, inner ends, outer ends.
+    ticks = (number**2 for number in itertools.count())
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: float(next(ticks)))
+    parts = {part: ("watched_module", part) for part in ("inner", "outer")}
+    with profile.watched(parts) as seconds:
+        assert module.outer() == "done"
+    assert seconds == {"inner": 3.0, "outer": 6.0}
+    assert module.inner is plain
+
+
+def test_the_parts_of_a_prepare_and_of_a_training_step_are_all_there(
+    small_log: Any, tmp_path: Path
+) -> None:
+    data = small_log.config.model_dump(mode="json")
+    parts = profile.profile_prepare(data, str(tmp_path))["parts"]
+    assert set(parts) == {*profile.PREPARE, "rest"}
+    assert all(seconds > 0 for seconds in parts.values())
+    model = {"kind": "transformer", "name": "t", "width": 8, "batch_tokens": 256}
+    parts = profile.profile_step(
+        str(tmp_path / data["name"]),
+        small_log.task.model_dump(mode="json"),
+        model,
+        threads=torch.get_num_threads(),
+        warm_up=1,
+    )["parts"]
+    assert len(parts) == profile.HEAVIEST + 1 and list(parts)[-1] == "all others"
+    heaviest = list(parts.values())[:-1]
+    assert heaviest == sorted(heaviest, reverse=True) and heaviest[-1] > 0
+    made = rows.profile_rows("training step", "transformer", 1_800, parts)
+    assert sum(row["share"] for row in made) == pytest.approx(1.0, abs=1e-3)

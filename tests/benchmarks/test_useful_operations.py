@@ -16,6 +16,7 @@ from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "benchmarks"))
+operations = pytest.importorskip("useful_operations")
 training = pytest.importorskip("training")
 
 WINDOWS, EVENTS, SNAPSHOTS = 3, 7, 4
@@ -46,7 +47,7 @@ def test_useful_operations_of_a_transformer_lie_below_those_that_run(
     batch = full_batch(small_data.tokenizer)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(*batch.inputs)
-    useful = training.forward_flops(model, config, batch)
+    useful = operations.forward_flops(model, config, batch)
     # What runs beyond the useful: the upper half of causal attention, keys and values of
     # snapshots, and whatever the last layer makes of events. No more than one layer's share.
     one_layer = 24 * 32**2 * WINDOWS * (EVENTS + 1 + SNAPSHOTS)
