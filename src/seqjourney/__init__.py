@@ -23,8 +23,8 @@ __all__ = ["Stream", "load"]
 
 
 def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer:
-    """Load a run directory or an exported file; see `serving.scorer.load`."""
-    from seqjourney.serving.scorer import load as load_scorer
+    """Load a run directory or an exported file; see `serving.loading.load`."""
+    from seqjourney.serving.loading import load as load_scorer
 
     return load_scorer(path, overdue)
 

@@ -13,8 +13,9 @@ import torch
 from random_histories import network_config, tokenizer
 
 from seqjourney.config import LoggerConfig, TrainerConfig
+from seqjourney.models.learning import epochs_of
 from seqjourney.models.model import JourneyModel
-from seqjourney.models.network import NetworkPredictor, epochs_of
+from seqjourney.models.network import NetworkPredictor
 from seqjourney.models.training import JourneyTraining, weighted_loss
 from seqjourney.sequences.task_data import TaskData
 

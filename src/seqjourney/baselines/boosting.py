@@ -21,6 +21,7 @@ from rich.progress import track
 
 from seqjourney.baselines.feature_spec import FeatureSpec
 from seqjourney.baselines.features import point_in_time_features
+from seqjourney.baselines.saved import read_model, write_model
 from seqjourney.baselines.training_table import (
     TrainingTable,
     average_precision,
@@ -29,7 +30,7 @@ from seqjourney.baselines.training_table import (
 from seqjourney.baselines.two_part import AmountTrees, buyers, log_error, smearing
 from seqjourney.config import CatBoostConfig, LightGBMConfig, TrainerConfig
 from seqjourney.errors import DataError
-from seqjourney.files import read_json, replacing_file, write_json
+from seqjourney.files import replacing_file, write_json
 from seqjourney.sequences.task_data import TaskData
 
 PATIENCE_ROUNDS = 30
@@ -60,7 +61,6 @@ class _Found:
 class Boosting(ABC):
     """Boosted trees; scores are log-odds."""
 
-    config_class: ClassVar[type[LightGBMConfig] | type[CatBoostConfig]]
     trees_file: ClassVar[str]
     per_buyer = True
 
@@ -187,24 +187,18 @@ class Boosting(ABC):
         if self._amounts is not None:
             with replacing_file(folder / f"amount_{self.trees_file}") as partial:
                 partial.write_text(self._amounts.trees, encoding="utf-8")
-        content = {
-            "kind": self.config.kind,
-            "config": self.config.model_dump(mode="json"),
-            "chosen": self.chosen_,
-            "validation_score": self.validation_score_,
-            "features": self._spec.to_json(),
-            "columns": self._columns,
+        write_model(
+            folder,
+            self,
+            features=self._spec.to_json(),
+            columns=self._columns,
             **({} if self._amounts is None else {"amounts": self._amounts.to_json()}),
-        }
-        write_json(folder / "model.json", content)
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / "model.json")
-        model = cls(cls.config_class.model_validate(content["config"]))
-        model.chosen_ = content["chosen"]
-        model.validation_score_ = content["validation_score"]
+        model, content = read_model(folder, cls)
         model._spec = FeatureSpec.from_json(content["features"])
         model._columns = content["columns"]
         model._trees = (folder / cls.trees_file).read_text(encoding="utf-8")

@@ -33,7 +33,6 @@ _CAUTIOUS = {
 class CatBoost(Boosting):
     """Boosted symmetric trees; scores are log-odds."""
 
-    config_class = CatBoostConfig
     trees_file = "trees.json"
 
     def __init__(self, config: CatBoostConfig) -> None:

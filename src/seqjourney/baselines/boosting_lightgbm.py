@@ -10,7 +10,7 @@ import pandas as pd
 
 from seqjourney.baselines.boosting import BINS, PATIENCE_ROUNDS, Boosting, Trial
 from seqjourney.baselines.training_table import TrainingTable
-from seqjourney.config import LightGBMConfig, TrainerConfig
+from seqjourney.config import TrainerConfig
 
 _CAUTIOUS = {
     "learning_rate": 0.03,
@@ -26,7 +26,6 @@ _CAUTIOUS = {
 class LightGBM(Boosting):
     """Boosted trees that grow leaf by leaf; scores are log-odds."""
 
-    config_class = LightGBMConfig
     trees_file = "trees.txt"
 
     def _cautious(self, rows: int) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from rich.progress import track
 
 from seqjourney.baselines.feature_spec import FeatureSpec
 from seqjourney.baselines.features import point_in_time_features
+from seqjourney.baselines.saved import read_model, write_model
 from seqjourney.baselines.training_table import average_precision, training_tables
 from seqjourney.config import LogisticConfig, TrainerConfig
 from seqjourney.errors import DataError
-from seqjourney.files import read_json, write_json
+from seqjourney.files import write_json
 from seqjourney.sequences.task_data import TaskData
 
 # Beyond this skewness a logarithm brings a feature nearer to a line in the log-odds.
@@ -144,25 +145,19 @@ class Logistic:
         """Write `model.json`: settings, features, design and coefficients."""
         if self._spec is None or self._design is None:
             raise DataError("the logistic regression has not been fitted; train it first.")
-        content = {
-            "kind": self.config.kind,
-            "config": self.config.model_dump(mode="json"),
-            "chosen": self.chosen_,
-            "validation_score": self.validation_score_,
-            "features": self._spec.to_json(),
-            "design": asdict(self._design),
-            "coefficients": self._coefficients.tolist(),
-            "intercept": self._intercept,
-        }
-        write_json(folder / "model.json", content)
+        write_model(
+            folder,
+            self,
+            features=self._spec.to_json(),
+            design=asdict(self._design),
+            coefficients=self._coefficients.tolist(),
+            intercept=self._intercept,
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / "model.json")
-        model = cls(LogisticConfig.model_validate(content["config"]))
-        model.chosen_ = content["chosen"]
-        model.validation_score_ = content["validation_score"]
+        model, content = read_model(folder, cls)
         model._spec = FeatureSpec.from_json(content["features"])
         model._design = Design(**content["design"])
         model._coefficients = np.asarray(content["coefficients"])

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from ibis import Table, memtable
 
+from seqjourney.baselines.saved import read_model, write_model
 from seqjourney.baselines.training_table import average_precision, both_classes
 from seqjourney.config import PastValueConfig, TrainerConfig
 from seqjourney.errors import DataError
-from seqjourney.files import read_json, write_json
 from seqjourney.sequences.task_data import TaskData
 
 
@@ -116,19 +116,9 @@ class PastValue:
 
     def save(self, folder: Path) -> None:
         """Write `model.json`."""
-        content = {
-            "kind": self.config.kind,
-            "config": self.config.model_dump(mode="json"),
-            "chosen": self.chosen_,
-            "validation_score": self.validation_score_,
-        }
-        write_json(folder / "model.json", content)
+        write_model(folder, self)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / "model.json")
-        model = cls(PastValueConfig.model_validate(content["config"]))
-        model.chosen_ = content["chosen"]
-        model.validation_score_ = content["validation_score"]
-        return model
+        return read_model(folder, cls)[0]

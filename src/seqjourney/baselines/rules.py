@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 from ibis import memtable
 
+from seqjourney.baselines.saved import read_model, write_model
 from seqjourney.baselines.training_table import average_precision, both_classes
 from seqjourney.config import BaseRateConfig, RecencyConfig, TrainerConfig
-from seqjourney.files import read_json, write_json
 from seqjourney.sequences.task_data import TaskData
 
 _DAY_US = 86_400_000_000
@@ -55,16 +55,12 @@ class BaseRate:
 
     def save(self, folder: Path) -> None:
         """Write `model.json`."""
-        _write_rule(folder, self.config, self.chosen_, self.validation_score_)
+        write_model(folder, self)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / "model.json")
-        model = cls(BaseRateConfig.model_validate(content["config"]))
-        model.chosen_ = content["chosen"]
-        model.validation_score_ = content["validation_score"]
-        return model
+        return read_model(folder, cls)[0]
 
 
 class Recency:
@@ -125,28 +121,9 @@ class Recency:
 
     def save(self, folder: Path) -> None:
         """Write `model.json`."""
-        _write_rule(folder, self.config, self.chosen_, self.validation_score_)
+        write_model(folder, self)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / "model.json")
-        model = cls(RecencyConfig.model_validate(content["config"]))
-        model.chosen_ = content["chosen"]
-        model.validation_score_ = content["validation_score"]
-        return model
-
-
-def _write_rule(
-    folder: Path,
-    config: BaseRateConfig | RecencyConfig,
-    chosen: dict[str, Any],
-    validation_score: float,
-) -> None:
-    content = {
-        "kind": config.kind,
-        "config": config.model_dump(mode="json"),
-        "chosen": chosen,
-        "validation_score": validation_score,
-    }
-    write_json(folder / "model.json", content)
+        return read_model(folder, cls)[0]

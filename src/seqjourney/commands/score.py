@@ -123,7 +123,7 @@ def _load(run: Path, about: dict[str, Any], backend: str, overdue: str) -> Any:
     import torch
 
     from seqjourney.serving.backends import FILES
-    from seqjourney.serving.scorer import load
+    from seqjourney.serving.loading import load
 
     if overdue not in ("refuse", "allow"):
         raise ConfigError(f"overdue={overdue}: choose refuse or allow.")

@@ -8,7 +8,6 @@ The test's labels go into the predictions file; no model, threshold or calibrato
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,17 +18,17 @@ from typing import Any
 import pandas as pd
 
 from seqjourney.cli import say, shown
+from seqjourney.commands.run_folder import write_customers, writing_run
 from seqjourney.config import (
     Config,
     GRUConfig,
-    NextConfig,
     NextCountsConfig,
     TransformerConfig,
 )
-from seqjourney.errors import ConfigError, DataError
+from seqjourney.errors import ConfigError
 from seqjourney.events.engine import connect
-from seqjourney.events.log import digest, read_manifest
-from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
+from seqjourney.events.log import read_manifest
+from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
 from seqjourney.sequences.cutting import excluded_by_split, learnable_customers, load_task_data
 from seqjourney.sequences.task_data import Predictor, TaskData, ValuePredictor
@@ -53,50 +52,26 @@ class Run:
 
 
 def train(config: Config) -> Run:
-    """Train one model and write its run directory, whole or not at all.
-
-    A network's run that is interrupted or fails leaves `<run>.partial` when training had written
-    a checkpoint, from which `trainer.resume=true` goes on exactly; any other leaves nothing.
+    """Train one model and write its run directory, whole or not at all; see `writing_run`.
 
     Raises:
         LeakageError: a time rule is broken.
         DataError, ConfigError: the data is not prepared, or does not fit the task.
     """
     started = time.monotonic()
-    folder = config.run_dir
-    partial = folder.with_name(folder.name + ".partial")
-    settings = config.model_dump(mode="json")
-    settings["data_fingerprint"] = read_manifest(config.prepared)["fingerprint"]
-    claim(partial, settings, resume=config.trainer.resume)
-    try:
-        with (
-            tempfile.TemporaryDirectory(dir=partial, prefix="scratch-") as scratch,
-            explaining_full_disk(folder),
-            connect(
-                Path(scratch), memory_limit=config.data.memory_limit, threads=config.data.threads
-            ) as backend,
-        ):
-            check_same_data(config)
-            data = load_task_data(backend, config.prepared, config.task)
-            run = _train(config, data, folder, partial, started)
-    except BaseException:
-        if (partial / "checkpoints" / "latest.ckpt").exists():
-            say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if read_manifest(config.prepared)["fingerprint"] != settings["data_fingerprint"]:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise DataError(
-            f"{config.prepared} was prepared again, or a customer was erased from it, while the "
-            "model was trained; nothing was written. Train again."
-        )
-    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-    swap_folder(partial, folder)
+    with (
+        writing_run(config) as partial,
+        tempfile.TemporaryDirectory(dir=partial, prefix="scratch-") as scratch,
+        connect(
+            Path(scratch), memory_limit=config.data.memory_limit, threads=config.data.threads
+        ) as backend,
+    ):
+        data = load_task_data(backend, config.prepared, config.task)
+        run = _train(config, data, partial, started)
     shown_metrics = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items())
     say(
         f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
-        f"-> {shown(folder)}"
+        f"-> {shown(run.folder)}"
     )
     if run.note and config.model.kind != "base_rate":  # which is flat by design
         say(f"{config.model.name}: {run.note}")
@@ -119,59 +94,7 @@ def build_predictor(config: Config) -> Predictor:
     return build(config.model)
 
 
-def check_same_data(config: Config | NextConfig) -> None:
-    """Refuse data settings that differ from those with which the data was prepared."""
-    spaced = config.task.kind == "next" and config.task.even_spacing
-    if config.data.timestamp_unit == "order" and not spaced:
-        raise ConfigError(
-            f"data={config.data.name} has an order and no times (timestamp_unit: order), and task "
-            f"'{config.task.name}' asks about times. Such data answers next tasks with "
-            "even_spacing: true only."
-        )
-    told = config.data.model_dump(mode="json")
-    prepared = read_manifest(config.prepared)["config"]
-    for key in told.keys() - {"path", "engine", "memory_limit", "threads", "tasks"}:
-        if _without_paths(told[key]) != _without_paths(prepared.get(key)):
-            raise ConfigError(
-                f"data.{key} is {told[key]!r}, but {config.prepared} was prepared with "
-                f"{prepared.get(key)!r}. Prepare again, or leave the key as it was."
-            )
-
-
-def _without_paths(value: Any) -> Any:
-    """Where the files of a source lie says nothing about what was in them."""
-    if isinstance(value, dict):
-        return {key: _without_paths(part) for key, part in value.items() if key != "path"}
-    return [_without_paths(part) for part in value] if isinstance(value, list) else value
-
-
-def claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Make the folder of an unfinished run ours, or go on with the one that is there."""
-    comparable = {**settings, "trainer": {**settings["trainer"], "resume": False}}
-    mark = partial / "settings.json"
-    if resume and mark.exists():
-        if digest([read_json(mark)]) != digest([comparable]):
-            raise ConfigError(
-                f"{partial} is an interrupted run of another configuration or of data that was "
-                f"prepared again since; resume needs the same. Its settings are in {mark}. "
-                "To start anew, leave out trainer.resume."
-            )
-        for scratch in partial.glob("scratch-*"):  # of a process that was killed
-            shutil.rmtree(scratch, ignore_errors=True)
-        return
-    if resume:
-        say(f"Nothing to resume at {shown(partial)}; starting anew.")
-    if (partial / "checkpoints" / "latest.ckpt").exists():
-        say(
-            f"{shown(partial)}, an interrupted training, is started anew; to go on with one, give "
-            "trainer.resume=true."
-        )
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_json(mark, comparable)
-
-
-def _train(config: Config, data: TaskData, folder: Path, partial: Path, started: float) -> Run:
+def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     from seqjourney.evaluation.ablation import score_ablations, write_ablations
@@ -207,7 +130,7 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
         score=scores,
         probability=calibrator(scores),
         model=config.model.name,
-        run=f"{config.name}/{folder.name}",
+        run=f"{config.name}/{config.run_dir.name}",
     )
     metrics = {
         "average_precision": float(average_precision_score(label[validation], scores[validation])),
@@ -239,7 +162,11 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", metrics)
     write_json(partial / "task.json", describe_task(data, config))
-    _write_customers(config.prepared, data, partial / "trained_on.parquet")
+    until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
+    learnable = learnable_customers(
+        data.events.get_backend(), config.prepared, data.store, until_us
+    )
+    write_customers(data, partial / "trained_on.parquet", learnable)
     write_json(
         partial / "run.json",
         {
@@ -258,9 +185,8 @@ def _train(config: Config, data: TaskData, folder: Path, partial: Path, started:
             "versions": describe_versions(),
         },
     )
-    (partial / "settings.json").unlink()
     notes = [calibrator.note, values.note if values else ""]
-    return Run(folder, metrics, "; ".join(note for note in notes if note))
+    return Run(config.run_dir, metrics, "; ".join(note for note in notes if note))
 
 
 def _require_fit_for(predictor: Predictor, config: Config) -> None:
@@ -320,26 +246,3 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
 def _span(length: timedelta) -> str:
     days = length.total_seconds() / 86400
     return f"{days:g} days" if days >= 1 else f"{days * 24:g} hours"
-
-
-def _write_customers(prepared: Path, data: TaskData, path: Path) -> None:
-    """Record whom the model was trained on, hashed, so that an erasure can name its models.
-
-    They are the customers of a training or validation snapshot, and all others of whom the
-    tokenizer has seen a token: its vocabulary and scales know them too.
-    """
-    import ibis
-
-    store = data.store
-    until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
-    seen = store.offsets[:-1] < store.offsets[1:]  # (C,) bool: has a token
-    seen[seen] = store.times[store.offsets[:-1][seen], 1] <= until_us  # each one's first known
-    seen &= learnable_customers(data.events.get_backend(), prepared, store, until_us)
-    used = data.snapshots["split"].isin(["train", "validation"])
-    seen[data.snapshots.loc[used, "customer_index"].to_numpy()] = True
-    hashed = (
-        ibis.memtable(pd.DataFrame({"customer_id": store.customer_ids[seen]}))
-        .select(customer_hash=ibis._.customer_id.hexdigest("sha256"))
-        .order_by("customer_hash")
-    )
-    hashed.to_pandas().to_parquet(path, index=False)

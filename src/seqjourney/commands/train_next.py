@@ -6,11 +6,8 @@ true values of validation and test. Nothing looks at the test's ranks before `ev
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
-from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +15,16 @@ import numpy as np
 import pandas as pd
 
 from seqjourney.cli import say, shown
-from seqjourney.commands.train import check_same_data, claim
+from seqjourney.commands.run_folder import write_customers, writing_run
 from seqjourney.config import (
     GRUConfig,
     NextConfig,
     NextCountsConfig,
     TransformerConfig,
 )
-from seqjourney.errors import ConfigError, DataError
+from seqjourney.errors import ConfigError
 from seqjourney.events.log import read_manifest
-from seqjourney.files import explaining_full_disk, swap_folder, write_json
+from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
 from seqjourney.sequences.cutting import consent_policy
 from seqjourney.sequences.next_cases import NextData, NextPredictor, build_next_data
@@ -52,49 +49,25 @@ class NextRun:
 
 
 def train_next(config: NextConfig) -> NextRun:
-    """Train one model and write its run directory, whole or not at all.
-
-    A network's run that is interrupted leaves `<run>.partial`, from which `trainer.resume=true`
-    goes on.
+    """Train one model and write its run directory, whole or not at all; see `writing_run`.
 
     Raises:
         DataError, ConfigError: the data is not prepared, or does not fit the task or the model.
     """
     started = time.monotonic()
-    folder = config.run_dir
-    partial = folder.with_name(folder.name + ".partial")
-    fingerprint = read_manifest(config.prepared)["fingerprint"]
-    check_same_data(config)
     if consent_policy(config.prepared) is not None:
         raise ConfigError(
             f"data={config.data.name} needs consent, which next tasks do not read yet; they take "
             "data of a single table only."
         )
     predictor = build_next_predictor(config)
-    settings = config.model_dump(mode="json") | {"data_fingerprint": fingerprint}
-    claim(partial, settings, resume=config.trainer.resume)
-    try:
-        with explaining_full_disk(folder):
-            data = build_next_data(open_store(config.prepared / "store"), config.task)
-            predictor.fit(data, config.trainer, config.seed, partial)
-            run = _write(config, data, predictor, folder, partial, started)
-    except BaseException:
-        if (partial / "checkpoints" / "latest.ckpt").exists():
-            say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if read_manifest(config.prepared)["fingerprint"] != fingerprint:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise DataError(
-            f"{config.prepared} was prepared again, or a customer was erased from it, while the "
-            "model was trained; nothing was written. Train again."
-        )
-    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-    swap_folder(partial, folder)
+    with writing_run(config) as partial:
+        data = build_next_data(open_store(config.prepared / "store"), config.task)
+        predictor.fit(data, config.trainer, config.seed, partial)
+        run = _write(config, data, predictor, partial, started)
     told = ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items())
     seconds = time.monotonic() - started
-    say(f"{config.model.name}: validation {told} ({seconds:.0f} s) -> {shown(folder)}")
+    say(f"{config.model.name}: validation {told} ({seconds:.0f} s) -> {shown(run.folder)}")
     return run
 
 
@@ -122,7 +95,6 @@ def _write(
     config: NextConfig,
     data: NextData,
     predictor: NextPredictor,
-    folder: Path,
     partial: Path,
     started: float,
 ) -> NextRun:
@@ -139,7 +111,9 @@ def _write(
     for split in ("validation", "test"):
         asked = data.of(split)
         ranks = rank_values(asked, predictor.scores(asked), draw_negatives(asked))
-        tables.append(ranks_table(asked, ranks, config.model.name, f"{config.name}/{folder.name}"))
+        tables.append(
+            ranks_table(asked, ranks, config.model.name, f"{config.name}/{config.run_dir.name}")
+        )
     write_ranks(pd.concat(tables, ignore_index=True), partial / RANKS)
     validation = tables[0][tables[0]["ranking"] == "full"]
     metrics = {
@@ -150,7 +124,7 @@ def _write(
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", metrics)
     write_json(partial / "task.json", _describe(data))
-    _write_customers(data, partial / "trained_on.parquet")
+    write_customers(data, partial / "trained_on.parquet")
     write_json(
         partial / "run.json",
         {
@@ -165,8 +139,7 @@ def _write(
             "versions": describe_versions(),
         },
     )
-    (partial / "settings.json").unlink()
-    return NextRun(folder, metrics)
+    return NextRun(config.run_dir, metrics)
 
 
 def _describe(data: NextData) -> dict[str, Any]:
@@ -185,19 +158,3 @@ def _describe(data: NextData) -> dict[str, Any]:
         },
         "task": data.task.model_dump(mode="json"),
     }
-
-
-def _write_customers(data: NextData, path: Path) -> None:
-    """Record whom the model was trained on, hashed, so that an erasure can name its models.
-
-    They are the customers of a training or validation question, and all of whom the tokenizer may
-    have seen an event.
-    """
-    store = data.store
-    until = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
-    seen = store.offsets[:-1] < store.offsets[1:]
-    seen[seen] = store.times[store.offsets[:-1][seen], 1] <= until
-    used = data.snapshots["split"].isin(["train", "validation"])
-    seen[data.snapshots.loc[used, "customer_index"].to_numpy()] = True
-    hashes = sorted(sha256(str(name).encode()).hexdigest() for name in store.customer_ids[seen])
-    pd.DataFrame({"customer_hash": hashes}).to_parquet(path, index=False)

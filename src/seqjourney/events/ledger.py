@@ -194,7 +194,7 @@ def require_current(run: Path, overdue_models: Overdue = "refuse") -> None:
         "holds that customer"
     )
     if overdue_models == "allow":
-        # Shown at the line that called `seqjourney.load`, which comes here by `serving.scorer`.
+        # Shown at the line that called `seqjourney.load`, which comes here by `serving.loading`.
         warnings.warn(f"{message}.", UserWarning, stacklevel=4)
         return
     raise DataError(f"{message}; to load it nonetheless: seqjourney.load(path, overdue='allow').")

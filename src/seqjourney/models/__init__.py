@@ -2,7 +2,7 @@
 
 `embedding` turns raw token tensors into vectors, `gru` and `transformer` are the two backbones,
 `model` joins them with a head (`value_head` for tasks that sum), `training` is the Lightning module
-with exact resume, and `network` wraps all of it as a `Predictor`. Start reading at
-`model.JourneyModel`.
+with exact resume, `learning` runs it, and `network` wraps all of it as a `Predictor`. Start reading
+at `model.JourneyModel`.
 `next_head`, `next_training` and `next_network` are the same for `next` tasks.
 """

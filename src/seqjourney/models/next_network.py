@@ -10,25 +10,18 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from seqjourney.config import (
-    GRUConfig,
-    LoggerConfig,
-    NetworkConfig,
-    TrainerConfig,
-    TransformerConfig,
-    parse,
-)
-from seqjourney.errors import ConfigError, DataError
+from seqjourney.config import LoggerConfig, NetworkConfig, TrainerConfig
+from seqjourney.errors import ConfigError
 from seqjourney.files import replacing_file
-from seqjourney.models.network import accelerator_for, learn, loggers, quiet
+from seqjourney.models.learning import accelerator_for, begin, learn, loggers
+from seqjourney.models.network import SCORING_TOKENS, read_network, score_windows
 from seqjourney.models.next_head import NextNetwork
-from seqjourney.sequences.batching import BucketBatchSampler, Collator, Windows, build_windows
+from seqjourney.sequences.batching import Windows, build_windows
 from seqjourney.sequences.next_cases import NextData
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
 FILE = "next_model.pt"
 _FORMAT = 1
-_SCORING_TOKENS = 32_768
 _CHUNK = 512  # questions whose scores of all values are held at once
 
 
@@ -51,16 +44,11 @@ class NextNetworkPredictor:
 
     def fit(self, data: NextData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
         """Train until the reciprocal rank on validation stops rising; keep the best weights."""
-        import pytorch_lightning as pl
-
         from seqjourney.models.next_training import NextTraining
         from seqjourney.sequences.datamodule import JourneyDataModule
 
         self._accelerator = trainer.accelerator
-        if trainer.threads is not None:
-            torch.set_num_threads(trainer.threads)
-        with quiet():
-            pl.seed_everything(seed, verbose=False)
+        begin(trainer, seed)
         train = data.of("train")
         if data.task.split != "time":  # histories overlap in time; what counts is one's own length
             longest = longest_span(train, self.config.context)
@@ -77,13 +65,8 @@ class NextNetworkPredictor:
         )
         weight = module.mean_batch_weight()
         training = NextTraining(self.model, self.config, weight, data.task.negatives)
-        found = learn(
-            training, module, trainer, folder, loggers(self._logger, folder, self.config.name)
-        )
-        self.model.load_state_dict(found["weights"])
-        self.model.eval().cpu()
-        self.validation_score_ = found["score"]
-        self.chosen_ = {"epochs": found["epochs"], "steps": found["steps"]}
+        curves = loggers(self._logger, folder, self.config.name)
+        self.validation_score_, self.chosen_ = learn(training, module, trainer, folder, curves)
 
     def scores(self, data: NextData) -> Iterator[np.ndarray]:
         """Yield scores of all values, (q, V) float32, for consecutive questions."""
@@ -97,20 +80,9 @@ class NextNetworkPredictor:
         """Return the answer to each question before it is compared with values, (Q, D)."""
         assert self.model is not None and self.tokenizer is not None
         device = "cuda" if accelerator_for(self._accelerator) == "gpu" else "cpu"
-        model = self.model.eval().to(device)
-        data = replace(data, tokenizer=self.tokenizer)
-        windows = build_windows(data, self.config.context)
-        collate = Collator(data, windows)
-        found = np.full((len(data.snapshots), self.config.width), np.nan, np.float32)
-        tokens = max(_SCORING_TOKENS, self.config.batch_tokens)
-        with torch.inference_mode():
-            for chosen in BucketBatchSampler(windows, tokens, seed=None):
-                batch = collate(chosen)
-                answers = model(*batch.to(device).inputs).float().cpu().numpy()
-                asked = batch.rows.numpy() >= 0
-                found[batch.rows.numpy()[asked]] = answers[asked]
-        model.cpu()
-        return found
+        tokens = max(SCORING_TOKENS, self.config.batch_tokens)
+        found = score_windows(self.model, data, self.tokenizer, self.config.context, tokens, device)
+        return found.reshape(len(data.snapshots), self.config.width).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Write `next_model.pt`: settings, tokenizer and weights as plain data.
@@ -135,18 +107,8 @@ class NextNetworkPredictor:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `next_model.pt`; nothing in it is executed."""
-        path = folder / FILE
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise DataError(f"{path} is missing; train the model first.") from None
-        except Exception as error:  # zip, pickle and torch raise many kinds for a damaged file
-            raise DataError(f"{path} is damaged ({type(error).__name__}); train again.") from error
-        if content.get("format") != _FORMAT:
-            raise DataError(f"{path} was written by another version of seqjourney; train again.")
-        gru = content["config"]["kind"] == "gru"
-        kind: type[NetworkConfig] = GRUConfig if gru else TransformerConfig
-        network = cls(parse(kind, content["config"], str(path)))
+        config, content = read_network(folder / FILE, _FORMAT)
+        network = cls(config)
         network.tokenizer = Tokenizer.from_dict(content["tokenizer"])
         network.field = content["field"]
         values = len(network.tokenizer.vocabulary[network.field])

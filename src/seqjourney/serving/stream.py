@@ -24,7 +24,7 @@ from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.consent.policy import STATES
 from seqjourney.events.ledger import Overdue
 from seqjourney.models.network import NetworkPredictor, scores_and_amounts
-from seqjourney.serving.scorer import Exported, load
+from seqjourney.serving.loading import Exported, load
 from seqjourney.serving.stream_events import EventReader, Token, microseconds_at, moment_of, text_of
 from seqjourney.serving.stream_network import Network, rehearse
 from seqjourney.serving.stream_state import NEVER, REMEMBERED_IDS, State, StateFormat

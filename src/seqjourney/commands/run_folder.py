@@ -1,0 +1,141 @@
+"""The folder of a run, whatever its task: claimed, resumed, and put in its place whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.cli import say, shown
+from seqjourney.config import Config, NextConfig
+from seqjourney.errors import ConfigError, DataError
+from seqjourney.events.log import digest, read_manifest
+from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
+from seqjourney.sequences.next_cases import NextData
+from seqjourney.sequences.task_data import TaskData
+
+
+@contextmanager
+def writing_run(config: Config | NextConfig) -> Iterator[Path]:
+    """Yield the folder in which a run is made; at the end it is put in its place.
+
+    A run that is interrupted or fails leaves `<run>.partial` when training had written a
+    checkpoint, from which `trainer.resume=true` goes on exactly; any other leaves nothing.
+
+    Raises:
+        DataError, ConfigError: the data is not prepared, or otherwise than the configuration
+            says, or was prepared again meanwhile.
+    """
+    folder = config.run_dir
+    partial = folder.with_name(folder.name + ".partial")
+    fingerprint = read_manifest(config.prepared)["fingerprint"]
+    _check_same_data(config)
+    settings = config.model_dump(mode="json") | {"data_fingerprint": fingerprint}
+    _claim(partial, settings, resume=config.trainer.resume)
+    try:
+        with explaining_full_disk(folder):
+            yield partial
+    except BaseException:
+        if (partial / "checkpoints" / "latest.ckpt").exists():
+            say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if read_manifest(config.prepared)["fingerprint"] != fingerprint:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(
+            f"{config.prepared} was prepared again, or a customer was erased from it, while the "
+            "model was trained; nothing was written. Train again."
+        )
+    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    (partial / "settings.json").unlink()
+    swap_folder(partial, folder)
+
+
+def _check_same_data(config: Config | NextConfig) -> None:
+    """Refuse data settings that differ from those with which the data was prepared."""
+    spaced = config.task.kind == "next" and config.task.even_spacing
+    if config.data.timestamp_unit == "order" and not spaced:
+        raise ConfigError(
+            f"data={config.data.name} has an order and no times (timestamp_unit: order), and task "
+            f"'{config.task.name}' asks about times. Such data answers next tasks with "
+            "even_spacing: true only."
+        )
+    told = config.data.model_dump(mode="json")
+    prepared = read_manifest(config.prepared)["config"]
+    for key in told.keys() - {"path", "engine", "memory_limit", "threads", "tasks"}:
+        if _without_paths(told[key]) != _without_paths(prepared.get(key)):
+            raise ConfigError(
+                f"data.{key} is {told[key]!r}, but {config.prepared} was prepared with "
+                f"{prepared.get(key)!r}. Prepare again, or leave the key as it was."
+            )
+
+
+def _without_paths(value: Any) -> Any:
+    """Where the files of a source lie says nothing about what was in them."""
+    if isinstance(value, dict):
+        return {key: _without_paths(part) for key, part in value.items() if key != "path"}
+    return [_without_paths(part) for part in value] if isinstance(value, list) else value
+
+
+def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Make the folder of an unfinished run ours, or go on with the one that is there."""
+    comparable = {**settings, "trainer": {**settings["trainer"], "resume": False}}
+    mark = partial / "settings.json"
+    if resume and mark.exists():
+        if digest([read_json(mark)]) != digest([comparable]):
+            raise ConfigError(
+                f"{partial} is an interrupted run of another configuration or of data that was "
+                f"prepared again since; resume needs the same. Its settings are in {mark}. "
+                "To start anew, leave out trainer.resume."
+            )
+        for scratch in partial.glob("scratch-*"):  # of a process that was killed
+            shutil.rmtree(scratch, ignore_errors=True)
+        return
+    if resume:
+        say(f"Nothing to resume at {shown(partial)}; starting anew.")
+    if (partial / "checkpoints" / "latest.ckpt").exists():
+        say(
+            f"{shown(partial)}, an interrupted training, is started anew; to go on with one, give "
+            "trainer.resume=true."
+        )
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_json(mark, comparable)
+
+
+def write_customers(
+    data: TaskData | NextData, path: Path, learnable: np.ndarray | None = None
+) -> None:
+    """Record whom the model was trained on, hashed, so that an erasure can name its models.
+
+    They are the customers of a training or validation snapshot, and all others of whom the
+    tokenizer has seen a token: its vocabulary and scales know them too.
+
+    Args:
+        data: with all snapshots.
+        path: of the file.
+        learnable: (C,) bool, whose tokens it might see; everybody's if unset.
+    """
+    import ibis
+
+    store = data.store
+    until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
+    seen = store.offsets[:-1] < store.offsets[1:]  # (C,) bool: has a token
+    seen[seen] = store.times[store.offsets[:-1][seen], 1] <= until_us  # each one's first known
+    if learnable is not None:
+        seen &= learnable
+    used = data.snapshots["split"].isin(["train", "validation"])
+    seen[data.snapshots.loc[used, "customer_index"].to_numpy()] = True
+    hashed = (
+        ibis.memtable(pd.DataFrame({"customer_id": store.customer_ids[seen]}))
+        .select(customer_hash=ibis._.customer_id.hexdigest("sha256"))
+        .order_by("customer_hash")
+    )
+    hashed.to_pandas().to_parquet(path, index=False)

@@ -1,0 +1,136 @@
+"""`seqjourney.load`: a run or an exported file → something that scores a frame of events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqjourney.config import TaskConfig, parse, served_config
+from seqjourney.errors import DataError
+from seqjourney.evaluation.calibration import read_calibrator
+from seqjourney.events.consent.policy import ConsentPolicy
+from seqjourney.events.ledger import Overdue, require_current
+from seqjourney.files import read_json
+from seqjourney.provenance import model_fingerprint
+from seqjourney.sequences.task_data import TaskData
+from seqjourney.sequences.tokenizer import Tokenizer
+from seqjourney.serving.scorer import Scorer
+from seqjourney.serving.tokens import READING
+
+
+def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer:
+    """Load a run directory or an exported TorchScript file for scoring.
+
+    Args:
+        path: the folder or the file.
+        overdue: what to do with a model that saw a customer who has been erased since, and that
+            should have been retrained by now: `refuse` it, or `allow` it with a warning.
+
+    Raises:
+        DataError: it is neither, or damaged, or overdue for retraining.
+    """
+    place = Path(path)
+    require_current(place if place.is_dir() else place.parent, overdue)
+    if place.is_dir():
+        return _load_run(place)
+    if place.is_file():
+        return _load_export(place)
+    raise DataError(f"{place} does not exist; give a run directory or an exported file.")
+
+
+def _load_run(folder: Path) -> Scorer:
+    if not (folder / "run.json").exists():
+        raise DataError(f"{folder} is not a run: it has no run.json. Train the model first.")
+    with _ours(folder / "run.json") as path:
+        about = read_json(path)
+        config = served_config(about["config"], str(path))
+        kind, calibrator = about["kind"], read_calibrator(about["calibrator"], path)
+        values = about.get("value_calibrator")
+    with _ours(folder / "task.json") as path:
+        task = parse(TaskConfig, read_json(path)["task"], str(path))
+    return Scorer(
+        load_predictor(folder, kind),
+        Tokenizer.load(folder / "tokenizer.json"),
+        calibrator,
+        task,
+        config.data.model_dump(include=set(READING)),
+        config.data.consent,
+        kind,
+        config.data.name,
+        model_fingerprint(folder),
+        values,
+    )
+
+
+def load_predictor(folder: Path, kind: str) -> Any:
+    """Load the model of a run directory, network or baseline."""
+    if kind in ("gru", "transformer"):
+        from seqjourney.models.network import NetworkPredictor
+
+        return NetworkPredictor.load(folder)
+    from seqjourney.baselines import baseline_class
+
+    with _ours(folder / "model.json"):
+        return baseline_class(kind).load(folder)
+
+
+class Exported:
+    """An exported network: the same batches through TorchScript."""
+
+    def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
+        self.module, self._tokenizer, self.context = module, tokenizer, context
+
+    def score(self, data: TaskData) -> np.ndarray:
+        """Return one score per snapshot; see `Predictor.score`."""
+        answers = self._answers(data)
+        return answers if answers.ndim == 1 else answers[:, 0]
+
+    def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and amounts of a task that sums; see `ValuePredictor`."""
+        from seqjourney.models.network import scores_and_amounts
+
+        return scores_and_amounts(self._answers(data))
+
+    def _answers(self, data: TaskData) -> np.ndarray:
+        from seqjourney.models.network import score_windows
+
+        return score_windows(self.module, data, self._tokenizer, self.context)
+
+
+def _load_export(file: Path) -> Scorer:
+    from seqjourney.serving.backends import open_program
+
+    module, content = open_program(file)
+    if not content["seqjourney.json"]:
+        raise DataError(f"{file} carries no tokenizer: it was not written by scripts/export.py.")
+    with _ours(file):
+        about = json.loads(content["seqjourney.json"])
+        tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
+        return Scorer(
+            Exported(module, tokenizer, about["context"]),
+            tokenizer,
+            read_calibrator(about["calibrator"], file),
+            parse(TaskConfig, about["task"], str(file)),
+            about["reading"],
+            parse(ConsentPolicy, about["consent"], str(file)),
+            about["model"],
+            about.get("data", about["name"]),
+            about.get("fingerprint", ""),
+            about.get("value_calibrator"),
+        )
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[Path]:
+    """Name the file whose content is not what we write."""
+    try:
+        yield path
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{path} does not hold what this version writes there ({error!r}); write it again."
+        ) from error
