@@ -72,6 +72,10 @@ def test_experiment_runs(
 def test_model_config_runs(model: str, in_shop: list[str], tmp_path: Path):
     experiment = "demo_ltv" if model == "past_value" else "demo"
     smaller = SMALLER.get(model, [])
+    if model == "blend":
+        for member in ("gru", "lightgbm"):
+            run(experiment, f"model={member}", f"output={tmp_path}", *SMALLER.get(member, []),
+                *in_shop)  # fmt: skip
     folder = run(experiment, f"model={model}", f"output={tmp_path}", *smaller, *in_shop)
     scores = pd.read_parquet(folder / "predictions.parquet")
     assert scores["model"].unique().tolist() == [model]

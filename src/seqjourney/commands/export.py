@@ -9,6 +9,7 @@ from seqjourney.config import Config, nearest, served_config
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.ledger import require_current
 from seqjourney.files import read_json
+from seqjourney.predictors import NETWORKS
 from seqjourney.provenance import model_fingerprint
 
 _PARITY_SEQUENCES = 256
@@ -51,7 +52,7 @@ def export(run: Path, output: Path | None = None, kind: str = "torchscript") -> 
     require_current(run)
     about_run, task = read_json(run / "run.json"), read_json(run / "task.json")
     config = served_config(about_run["config"], str(run / "run.json"))
-    if about_run["kind"] not in ("gru", "transformer"):
+    if about_run["kind"] not in NETWORKS:
         raise ConfigError(
             f"{run} is a {about_run['kind']}; only networks (gru, transformer) export. "
             "seqjourney.load scores with any run directory."

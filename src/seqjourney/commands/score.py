@@ -11,6 +11,7 @@ from seqjourney.cli import say, shown
 from seqjourney.config import nearest, served_config
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
+from seqjourney.predictors import NETWORKS
 from seqjourney.provenance import model_fingerprint
 
 EAGER = "eager"
@@ -135,7 +136,7 @@ def _load(run: Path, about: dict[str, Any], backend: str, overdue: str) -> Any:
         raise ConfigError(
             f"backend={backend}: choose {', '.join(choices)}.{nearest(backend, choices)}"
         )
-    if about["kind"] not in ("gru", "transformer"):
+    if about["kind"] not in NETWORKS:
         raise ConfigError(
             f"backend={backend}: {run} is a {about['kind']}, and only networks (gru, transformer) "
             "are exported. Use backend=eager."
@@ -160,7 +161,7 @@ def _side_by_side(kind: str, backend: str) -> bool:
     """Whether shards may be scored at once: a baseline asks the one engine, a GPU is one."""
     import torch
 
-    if kind not in ("gru", "transformer"):
+    if kind not in NETWORKS:
         return False
     return backend != EAGER or not torch.cuda.is_available()
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from seqjourney import predictors
 from seqjourney.cli import say, shown
 from seqjourney.commands.run_folder import write_customers, writing_run
 from seqjourney.config import (
@@ -78,22 +79,6 @@ def train(config: Config) -> Run:
     return run
 
 
-def build_predictor(config: Config) -> Predictor:
-    """Return the untrained model that a configuration asks for."""
-    if isinstance(config.model, GRUConfig | TransformerConfig):
-        from seqjourney.models.network import NetworkPredictor
-
-        return NetworkPredictor(config.model, config.logger)
-    from seqjourney.baselines import build
-
-    if isinstance(config.model, NextCountsConfig):
-        raise ConfigError(
-            f"model={config.model.name} answers next tasks only, and {config.task.name} is an "
-            f"{config.task.kind} task."
-        )
-    return build(config.model)
-
-
 def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -104,8 +89,7 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
     from seqjourney.evaluation.predictions import write_predictions
 
     check_task_data(data)
-    predictor = build_predictor(config)
-    _require_fit_for(predictor, config)
+    predictor = _predictor(config)
     predictor.fit(data, config.trainer, config.seed, partial)
     scored = pd.concat([data.of("validation").snapshots, data.of("test").snapshots])
     scored = scored.reset_index(drop=True)
@@ -189,19 +173,25 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
     return Run(config.run_dir, metrics, "; ".join(note for note in notes if note))
 
 
-def _require_fit_for(predictor: Predictor, config: Config) -> None:
-    """Refuse, before the long work, a model that cannot say how much, or nothing else."""
-    if config.task.kind == "sum" and not isinstance(predictor, ValuePredictor):
+def _predictor(config: Config) -> Predictor:
+    """Build the model; refuse, before the long work, one that does not answer such a task."""
+    name, task = config.model.name, config.task
+    if isinstance(config.model, NextCountsConfig):
         raise ConfigError(
-            f"task '{config.task.name}' asks how much, and model={config.model.name} says only "
-            "who. Choose past_value, base_rate, bgnbd, paretonbd, lightgbm, catboost, gru or "
-            "transformer."
+            f"model={name} answers next tasks only, and {task.name} is an {task.kind} task."
         )
-    if config.task.kind != "sum" and config.model.kind == "past_value":
+    predictor = predictors.build(config.model, config.logger)
+    if task.kind == "sum" and not isinstance(predictor, ValuePredictor):
         raise ConfigError(
-            f"model={config.model.name} says what customers will bring in, which "
-            f"'{config.task.name}' does not ask; it is for tasks of kind sum."
+            f"task '{task.name}' asks how much, and model={name} says only who. Choose past_value, "
+            "base_rate, bgnbd, paretonbd, lightgbm, catboost, gru or transformer."
         )
+    if task.kind != "sum" and config.model.kind == "past_value":
+        raise ConfigError(
+            f"model={name} says what customers will bring in, which '{task.name}' does not ask; it "
+            "is for tasks of kind sum."
+        )
+    return predictor
 
 
 def _of(data: TaskData, snapshots: pd.DataFrame) -> TaskData:

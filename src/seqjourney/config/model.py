@@ -135,6 +135,15 @@ class NextCountsConfig(Strict):
     """By which power of what follows a value in all its rules are divided; validation chooses."""
 
 
+class BlendConfig(Strict):
+    """The mean of finished runs of the same task; not for `sum` tasks."""
+
+    kind: Literal["blend"]
+    name: str
+    runs: tuple[str, ...] = Field(min_length=2)
+    """Folders of runs, beside that of the blend itself or absolute."""
+
+
 NetworkConfig = GRUConfig | TransformerConfig
 BaselineConfig = (
     BaseRateConfig
@@ -147,5 +156,5 @@ BaselineConfig = (
     | ParetoNBDConfig
 )
 ModelConfig = Annotated[
-    NetworkConfig | BaselineConfig | NextCountsConfig, Field(discriminator="kind")
+    NetworkConfig | BaselineConfig | BlendConfig | NextCountsConfig, Field(discriminator="kind")
 ]

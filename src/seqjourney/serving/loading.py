@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjourney import predictors
 from seqjourney.config import TaskConfig, parse, served_config
 from seqjourney.errors import DataError
 from seqjourney.evaluation.calibration import read_calibrator
@@ -53,8 +54,10 @@ def _load_run(folder: Path) -> Scorer:
         values = about.get("value_calibrator")
     with _ours(folder / "task.json") as path:
         task = parse(TaskConfig, read_json(path)["task"], str(path))
+    with _ours(folder / ("model.pt" if kind in predictors.NETWORKS else "model.json")):
+        model = predictors.load(folder, kind)
     return Scorer(
-        load_predictor(folder, kind),
+        model,
         Tokenizer.load(folder / "tokenizer.json"),
         calibrator,
         task,
@@ -65,18 +68,6 @@ def _load_run(folder: Path) -> Scorer:
         model_fingerprint(folder),
         values,
     )
-
-
-def load_predictor(folder: Path, kind: str) -> Any:
-    """Load the model of a run directory, network or baseline."""
-    if kind in ("gru", "transformer"):
-        from seqjourney.models.network import NetworkPredictor
-
-        return NetworkPredictor.load(folder)
-    from seqjourney.baselines import baseline_class
-
-    with _ours(folder / "model.json"):
-        return baseline_class(kind).load(folder)
 
 
 class Exported:
