@@ -69,7 +69,7 @@ def test_the_fingerprint_of_a_blend_knows_its_members(
 
 
 def test_a_blend_names_the_run_that_it_lacks(config_of: ConfigOf):
-    with pytest.raises(ConfigError, match="model.runs names gru, and .* not a finished run"):
+    with pytest.raises(ConfigError, match=r"model\.runs names gru, and .* not a finished run"):
         train(blend_of(config_of, "gru", "logistic"))
 
 

@@ -123,7 +123,7 @@ def test_an_exported_file_carries_tokenizer_settings_and_model_card(
 ):
     _, extra = open_program(exported("transformer", kind))
     assert json.loads(extra["tokenizer.json"])["vocabulary"]["event"]
-    assert json.loads(extra["seqjourney.json"])["calibrator"]["slope"]
+    assert json.loads(extra["seqjourney.json"])["calibrator"]["kind"] == "platt"
     assert extra["model_card.md"].startswith("# small / transformer")
 
 

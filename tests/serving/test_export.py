@@ -111,7 +111,7 @@ def test_a_fresh_process_with_torch_alone_runs_the_file(
             difference = (model(*inputs) - expected).abs().max()
         assert difference <= 1e-5, difference
         assert json.loads(extra["tokenizer.json"])["vocabulary"]["event"]
-        assert json.loads(extra["seqjourney.json"])["calibrator"]["slope"]
+        assert json.loads(extra["seqjourney.json"])["calibrator"]["kind"] == "platt"
         assert extra["model_card.md"].decode().startswith("# small / ")
         for name in ("seqjourney", "pandas", "duckdb", "pytorch_lightning"):
             assert name not in sys.modules, name

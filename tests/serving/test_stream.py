@@ -158,7 +158,7 @@ def test_after_every_event_a_stream_answers_as_scoring_the_whole_history(
         scored.append(one)
     expected = rescored(seqjourney.load(loud(name)), whole, later_us)
     assert len(expected["long"]) > 3 * NETWORKS[name]["context"]
-    assert np.std(expected["long"]) > 0.04
+    assert np.std(expected["long"]) > 0.02
     assert_same(by_customer(scored), expected)
 
 

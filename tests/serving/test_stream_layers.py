@@ -66,8 +66,9 @@ def test_the_embedding_is_that_of_the_model(name: str):
     with torch.inference_mode():
         tensors = (torch.from_numpy(window), torch.full((n, 1), 6), torch.from_numpy(cutoffs))
         expected = theirs.snapshots(tensors[0], tensors[1], tensors[2][:, None])[:, 0].numpy()
-    lately = (cutoffs[:, None] - window <= words.history_us).sum(1)
-    found = ours.snapshots(cutoffs - window[:, -1], cutoffs - window[:, 0], cutoffs, lately)
+    ages = cutoffs[:, None] - window
+    counts = (ages[:, None] <= ours.counted_us[:, None]).sum(-1)
+    found = ours.snapshots(cutoffs - window[:, -1], cutoffs - window[:, 0], cutoffs, counts)
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 

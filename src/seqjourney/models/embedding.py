@@ -22,6 +22,9 @@ DAY_US = 86_400_000_000
 _CYCLE_DAYS = {"day": 1.0, "week": 7.0, "year": 365.2425}
 _GAP_GRID_S = (60.0, 3 * 365.25 * 86400.0)
 _GAP_KNOTS = 20
+# Counted at a snapshot: events of so many shares of the training history. All of it, and then a
+# quarter to a five hundredth; between them a count says most of all how old the data were.
+_COUNTED = (1, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class PiecewiseLinear(nn.Module):
@@ -129,13 +132,14 @@ class EventEmbedding(nn.Module):
             NumericCode(s.mean, s.std, s.edges) for s in tokenizer.scales.values()
         )
         self.history_us = tokenizer.history_us
+        self.counted_us = [self.history_us // share for share in _COUNTED]
         self.gap, self.recency, self.span = (GapCode(self.history_us) for _ in range(3))
         self.event_calendar = CalendarCode(tokenizer.event_cycles)
         self.snapshot_calendar = CalendarCode(tokenizer.snapshot_cycles)
         numbers = sum(code.size for code in self.numbers)  # type: ignore[misc]
         self.project_event = nn.Linear(numbers + self.gap.size + self.event_calendar.size, width)
         self.project_snapshot = nn.Linear(
-            self.recency.size + self.span.size + self.snapshot_calendar.size + 1, width
+            self.recency.size + self.span.size + self.snapshot_calendar.size + len(_COUNTED), width
         )
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
@@ -159,7 +163,8 @@ class EventEmbedding(nn.Module):
         """What a snapshot token knows besides the events: (B, T), (B, S), (B, S) -> (B, S, D).
 
         The time since the last event and since the first one in the window, the calendar at
-        the cutoff, and how many events there were lately: attention averages and cannot count.
+        the cutoff, and how many events there were in windows that end there: attention averages
+        and a state forgets; neither can count.
         """
         last = times.gather(1, (ends - 1).clamp(min=0))  # (B, S)
         known = ends > 0
@@ -168,11 +173,12 @@ class EventEmbedding(nn.Module):
         span = torch.where(known, cutoffs - times[:, :1], torch.zeros_like(cutoffs))
         ages = cutoffs.unsqueeze(-1) - times.unsqueeze(1)  # (B, S, T)
         order = torch.arange(times.size(1), device=times.device)
-        lately = ((order < ends.unsqueeze(-1)) & (ages <= self.history_us)).sum(-1)
+        past = order < ends.unsqueeze(-1)
+        counts = torch.stack([(past & (ages <= length)).sum(-1) for length in self.counted_us], -1)
         codes = [
             self.recency(recency),
             self.span(span),
             self.snapshot_calendar(cutoffs),
-            torch.log1p(lately.to(torch.float32)).unsqueeze(-1) / 3.0,
+            torch.log1p(counts.to(torch.float32)) / 3.0,
         ]
         return self.dropout(self.norm(self.project_snapshot(torch.cat(codes, dim=-1))))

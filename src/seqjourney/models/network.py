@@ -28,7 +28,7 @@ from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 
 FILE = "model.pt"
-_FORMAT = 1
+_FORMAT = 2
 SCORING_TOKENS = 32_768
 
 

@@ -21,7 +21,7 @@ from seqjourney.sequences.next_cases import NextData
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
 FILE = "next_model.pt"
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 512  # questions whose scores of all values are held at once
 
 

@@ -144,6 +144,7 @@ class Embedding:
         self.gap, self.recency, self.span = map(_Gap, (module.gap, module.recency, module.span))
         self.event_calendar = _Calendar(module.event_calendar)
         self.snapshot_calendar = _Calendar(module.snapshot_calendar)
+        self.counted_us = np.array(module.counted_us, np.int64)
         self.numbers = _Numbers(list(module.numbers.children()))
         self.project_event = Linear.of(module.project_event)
         self.project_snapshot = Linear.of(module.project_snapshot)
@@ -173,21 +174,21 @@ class Embedding:
         return self.norm(x)
 
     def snapshots(
-        self, recency: np.ndarray, span: np.ndarray, cutoffs: np.ndarray, lately: np.ndarray
+        self, recency: np.ndarray, span: np.ndarray, cutoffs: np.ndarray, counts: np.ndarray
     ) -> np.ndarray:
-        """Return one snapshot token a row: (R,) int64 each -> (R, D) float32.
+        """Return one snapshot token a row: (R,) int64, but of counts (R, windows) -> (R, D).
 
         Args:
             recency: microseconds since the last event.
             span: microseconds since the window's first event.
             cutoffs: microseconds UTC.
-            lately: how many of the window's events are not older than training could show.
+            counts: how many of the window's events are not older than each of `counted_us`.
         """
         codes = [
             self.recency(recency),
             self.span(span),
             self.snapshot_calendar(cutoffs),
-            (np.log1p(lately.astype(np.float32)) / np.float32(3))[:, None],
+            np.log1p(counts.astype(np.float32)) / np.float32(3),
         ]
         return self.norm(self.project_snapshot(np.concatenate(codes, 1)))
 

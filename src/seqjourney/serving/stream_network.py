@@ -150,14 +150,13 @@ class Network:
         """
         asked = np.array(cutoffs, np.int64)
         first, last = np.array([(s.times[0], s.times[-1]) for s in states], np.int64).T
-        recent = [
-            cutoff - state.times <= self._history_us
-            for state, cutoff in zip(states, cutoffs, strict=True)
-        ]
-        lately = np.array([np.count_nonzero(seen) for seen in recent], np.int64)
+        ages = [cutoff - state.times for state, cutoff in zip(states, cutoffs, strict=True)]
+        recent = [age <= self._history_us for age in ages]
+        lengths = self._members[0].embedding.counted_us
+        counts = np.stack([(age <= lengths[:, None]).sum(1) for age in ages])
         answers = []
         for position, member in enumerate(self._members):
-            snapshots = member.embedding.snapshots(asked - last, asked - first, asked, lately)
+            snapshots = member.embedding.snapshots(asked - last, asked - first, asked, counts)
             current = [state.windows[0][position] for state in states]
             found = member.backbone.answer(snapshots, current, recent, asked - first)
             answers.append(member.head(found, snapshots))
