@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality_runs import MODELS, NETWORKS, Asked, Runs  # type: ignore[import-not-found]
+from quality_runs import BLENDS, MODELS, NETWORKS, Asked, Runs  # type: ignore[import-not-found]
 from record import (  # type: ignore[import-not-found]  # its folder is sys.path[0]
     Figure,
     Options,
@@ -57,14 +57,18 @@ TASKS: tuple[Task, ...] = (
 )
 QUICK: tuple[Task, ...] = (Task("demo", "demo"),)
 RETURNING = ("bgnbd", "paretonbd")
+OURS = (*NETWORKS, *(name for name, members in BLENDS.items() if "gru" in members))
 REPLICATES = 1000
 ENOUGH_SNAPSHOTS = 2000
 """Below this the calibration error is mostly chance, and no candidate for the worst."""
 NOTE = """AP (average precision), AUC and ECE (calibration error) on the test, which comes after
 training and validation; `low` and `high` are 95 % intervals of {replicates:,} resamples of
 customers. Of networks with several `seeds` the mean over seeds is resampled, and `seed_spread` is
-the largest less the smallest AP of a seed. Rows `A minus B` are paired: the network and the
-baseline with the highest AP on validation (`validation_ap`). Models whose settings a sweep had
+the largest less the smallest AP of a seed. Rows `A minus B` are paired: of
+ours (a network, or a blend with one) and of the baselines the one with the highest AP on validation
+(`validation_ap`). Blends are mean log-odds: `blend` of GRU and LightGBM, `blend_all` of both
+networks, LightGBM and CatBoost; `blend_baselines`, an opponent, of logistic regression, LightGBM
+and CatBoost. Models whose settings a sweep had
 chosen on the same validation have them here too.
 
 `pooled_ap_difference` is the mean of these differences over tasks; tasks are resampled each on its
@@ -144,7 +148,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
     tasks = [task.experiment for task in (*TASKS, *QUICK)]
     parser.add_argument("--tasks", nargs="+", choices=tasks, metavar="TASK", help="only these")
-    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help="only these")
+    parser.add_argument(
+        "--models", nargs="+", choices=(*MODELS, *BLENDS), metavar="MODEL", help="only these"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="of each network (default: 3)")
     parser.add_argument(
         "--finished", action="store_true", help="train nothing; measure the runs that there are"
@@ -162,7 +168,7 @@ def _models(task: Task, chosen: Options) -> tuple[str, ...]:
         return ("recency", "logistic", "gru")
     return tuple(
         model
-        for model in chosen.more.models or MODELS
+        for model in chosen.more.models or (*MODELS, *BLENDS)
         if (model not in RETURNING or task.comes_again)
         and (model != "catboost" or find_spec("catboost"))  # an extra
     )
@@ -178,7 +184,7 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
 
     finished: list[tuple[Asked, Path]] = []
     for model in _models(task, chosen):
-        seeds = 1 if chosen.quick or model not in NETWORKS else chosen.more.seeds
+        seeds = 1 if chosen.quick or model not in OURS else chosen.more.seeds
         for seed in range(seeds):
             asked = Asked(task.experiment, model, seed)
             if folder := runs.get(asked, train=not chosen.more.finished):
@@ -262,9 +268,9 @@ def _mean(of_seeds: Sequence[tuple[float, np.ndarray]], *, recentre: bool) -> Es
 
 
 def _best(measured: Sequence[Measured]) -> tuple[Measured, Measured] | None:
-    """Return the network and the baseline that were best on validation, if there are both."""
-    networks = [one for one in measured if one.model in NETWORKS]
-    baselines = [one for one in measured if one.model not in NETWORKS]
+    """Return ours and the baseline that were best on validation, if there are both."""
+    networks = [one for one in measured if one.model in OURS]
+    baselines = [one for one in measured if one.model not in OURS]
     if not networks or not baselines:
         return None
     return (
@@ -292,7 +298,7 @@ def _figures(
     unit = f"of {len(duels)} tasks"
     figures = {
         "pooled_ap_difference": Figure(
-            pooled.value, pooled.low, pooled.high, "AP, best network less best baseline"
+            pooled.value, pooled.low, pooled.high, "AP, our best less best baseline"
         ),
         "data_sets": Figure(data_sets, data_sets, data_sets, "data sets"),
         "significantly_better": Figure(better, better, better, unit),

@@ -6,6 +6,7 @@ import io
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ MODELS = (
     "transformer",
 )
 NETWORKS = ("gru", "transformer")
+# By what they average; trained runs of the same task, of the same seed where it is a network.
+BLENDS = {
+    "blend": ("gru", "lightgbm"),
+    "blend_all": ("gru", "transformer", "lightgbm", "catboost"),
+    "blend_baselines": ("logistic", "lightgbm", "catboost"),
+}
 # What decides how a run comes out, beside the models; `prepare` has its own, that of the log.
 _CODE = (
     "sequences/cutting.py",
@@ -33,6 +40,7 @@ _CODE = (
     "evaluation/calibration.py",
     "evaluation/calibrator_choice.py",
     "evaluation/logistic.py",
+    "predictors",
 )
 # Settings that say where and how fast, not what.
 _ASIDE = ("processed", "output", "run", "logger")
@@ -63,6 +71,16 @@ class Runs:
         processed = self._processed(content)
         if processed is None:
             return None
+        if asked.model in BLENDS:
+            members = [
+                self.get(
+                    Asked(asked.experiment, m, asked.seed if m in NETWORKS else 0), train=train
+                )
+                for m in self.members(asked.model)
+            ]
+            if None in members:
+                return None
+            content["model"] |= {"name": asked.model, "runs": [str(m) for m in members]}
         run = self.place(asked, content, processed)
         if (run / "run.json").is_file():
             return run
@@ -81,6 +99,11 @@ class Runs:
             flush=True,
         )
         return done.folder
+
+    @staticmethod
+    def members(blend: str) -> tuple[str, ...]:
+        """Return the models that a blend averages; CatBoost is an extra."""
+        return tuple(m for m in BLENDS[blend] if m != "catboost" or find_spec("catboost"))
 
     def place(self, asked: Asked, content: dict[str, Any], processed: Path) -> Path:
         """Return where a run lies, named by all that decides how it comes out."""
@@ -102,7 +125,8 @@ class Runs:
     def _content(self, asked: Asked) -> dict[str, Any]:
         """Compose the configuration that `scripts/train.py` would train with."""
         quick = ["trainer=fast"] * self._chosen.quick
-        words = [f"experiment={asked.experiment}", f"model={asked.model}", f"seed={asked.seed}"]
+        model = "blend" if asked.model in BLENDS else asked.model
+        words = [f"experiment={asked.experiment}", f"model={model}", f"seed={asked.seed}"]
         content = load_config("train", *words, *quick)
         content["data"] |= {"tasks": [], "threads": self._chosen.threads}
         content["trainer"] |= {"progress": False, "threads": self._chosen.threads}
