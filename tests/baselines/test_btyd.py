@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from random_log import CUTOFFS, as_table, make_data, task
+from random_log import CUTOFFS, as_table, make_data, random_events, task
 from simulated_buyers import simulate
 
 from seqjourney.baselines import btyd, build
@@ -108,6 +108,22 @@ def test_an_absence_is_one_minus_the_occurrence(config, data, events, tmp_path):
     absent = fitted(one_penalty, make_data(events, task(kind="absence")), tmp_path).score(data)
     present = fitted(one_penalty, data, tmp_path).score(data)
     np.testing.assert_allclose(absent, -present, rtol=1e-9)
+
+
+def test_only_purchases_above_the_bar_are_purchases(tmp_path):
+    config = CONFIGS[0].model_copy(update={"penalties": (0.01,)})
+    events = random_events(300)
+    data = make_data(events, task())
+    large = events[(events["event"] != "purchase") | (events["value"] > 0)]
+    upsell = replace(data, task=task(above=0))
+    only_large = replace(data, events=as_table(large))
+    expected = fitted(config, only_large, tmp_path).score(only_large)
+    plain = fitted(config, data, tmp_path).score(data)
+    model = fitted(config, upsell, tmp_path)
+    model.save(tmp_path)
+    for found in (model.score(upsell), type(model).load(tmp_path).score(upsell)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.abs(expected - plain).max() > 0.1
 
 
 @EACH

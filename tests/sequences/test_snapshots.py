@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqjourney.config import parse
-from seqjourney.errors import DataError
+from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
 from seqjourney.sequences.snapshots import (
     SPLITS,
@@ -416,3 +416,66 @@ def test_another_column_can_be_summed_and_labels_follow() -> None:
     )
     assert row["split"] == "test" and row["value"] == mine["items"][inside].sum() > 0
     assert (found["label"] == (found["value"] > 0)).all()
+
+
+def upsell(rows, above, **changes) -> tuple[pd.DataFrame, dict]:
+    log = money_log(rows)
+    cutoffs = {"train": ["2023-01-06"], "validation": ["2023-01-14"], "test": ["2023-01-20"]}
+    task = small_task(target=["buy"], above=above, horizon=HORIZON, cutoffs=cutoffs, **changes)
+    customers = np.array(sorted(log["customer_id"].unique()), dtype=object)
+    return cut_snapshots(as_table(log), task, customers)
+
+
+NAN = float("nan")
+BUYERS = [
+    # Before the cutoff on day 5: mean 20, largest 30. A visit's value is no target's.
+    (0, 1, 0, "buy", 10), (0, 2, 0, "buy", 30), (0, 3, 0, "visit", 900), (0, 6, 0, "buy", 25),
+    # The same price three times, which as binary fractions adds up to a little less or more.
+    (1, 1, 0, "buy", 0.1), (1, 2, 0, "buy", 0.1), (1, 3, 0, "buy", 0.1), (1, 6, 0, "buy", 0.1),
+    # The larger one was known only after the cutoff: the bar is 10.
+    (2, 1, 0, "buy", 10), (2, 2, 4, "buy", 50), (2, 6, 0, "buy", 40),
+    # Nothing that says how much: never bought, and bought for nothing that anybody wrote down.
+    (3, 1, 0, "visit", NAN), (3, 6, 0, "buy", 70), (4, 1, 0, "buy", NAN), (4, 6, 0, "buy", 70),
+    # A purchase without a value is above nothing; the one beyond the window does not count.
+    (5, 1, 0, "buy", 10), (5, 6, 0, "buy", NAN), (5, 8.5, 0, "buy", 99),
+    # What is sent back lowers the mean, 8, and not the largest, 20.
+    (6, 1, 0, "buy", 20), (6, 2, 0, "buy", -4), (6, 6, 0, "buy", 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [
+        ("mean", {"c0": 1, "c1": 0, "c2": 1, "c5": 0, "c6": 1}),
+        ("largest", {"c0": 0, "c1": 0, "c2": 1, "c5": 0, "c6": 0}),
+        (25, {"c0": 0, "c1": 0, "c2": 1, "c3": 1, "c4": 1, "c5": 0, "c6": 0}),
+    ],
+)
+def test_upsell_by_hand(above, expected) -> None:
+    found, excluded = upsell(BUYERS, above)
+    train = found[found["split"] == "train"].set_index("customer_id")
+    assert train["label"].to_dict() == expected
+    assert "past" not in found
+    reason = "no value of buy to go above"
+    assert excluded["train"].get(reason, 0) == 7 - len(expected)
+    absent, _ = upsell(BUYERS, above, kind="absence")
+    assert (absent["label"] + found["label"] == 1).all()
+
+
+def test_who_is_asked_to_buy_for_more_is_who_bought_before_when_scoring_too() -> None:
+    log = as_table(money_log(BUYERS))
+    task = small_task(target=["buy"], above="mean", horizon=HORIZON)
+    found = eligible_customers(log, task, datetime(2023, 1, 6, tzinfo=UTC))
+    assert sorted(found) == ["c0", "c1", "c2", "c5", "c6"]
+
+
+def test_another_column_may_be_the_one_to_go_above_and_only_of_these_kinds() -> None:
+    log = clean_log(raw_events())
+    customers = as_store(log).customer_ids
+    found, _ = cut_snapshots(as_table(log), small_task(above=5, value="items"), customers)
+    plain, _ = cut_snapshots(as_table(log), small_task(), customers)
+    assert (found["label"] <= plain["label"]).all() and (found["label"] < plain["label"]).any()
+    with pytest.raises(DataError, match=r"task\.value names 'country'"):
+        check_events(as_table(log), small_task(above="mean", value="country"))
+    with pytest.raises(ConfigError, match="above is for kind occurrence or absence, not sum"):
+        small_task(kind="sum", above="mean")

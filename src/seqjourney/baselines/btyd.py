@@ -86,7 +86,7 @@ class BuyTillYouDie:
         self.validation_score_ = float("nan")
         self._question: dict[str, Any] = {}
         """`target`, `absence`, `unit_us` and `horizon` (in units): what is asked of the model; of a
-        `sum` task also the column `value`."""
+        task that looks at money also the column `value`, and `above` what an event counts."""
         self._values: PurchaseValues | None = None
 
     def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
@@ -131,7 +131,9 @@ class BuyTillYouDie:
         unit_us = period_us(task.horizon)
         return {
             "target": list(earlier_targets(data, self.config.kind)),
-            **({"value": task.value} if task.kind == "sum" else {}),
+            # What counts for these models, as for the label; of an own bar, every target event.
+            **({"value": task.value, "above": 0.0} if task.kind == "sum" else {}),
+            **({"value": task.value, "above": task.above} if isinstance(task.above, float) else {}),
             "absence": task.kind == "absence",
             "unit_us": unit_us,
             "horizon": task.horizon.total_seconds() * 1e6 / unit_us,
@@ -141,7 +143,9 @@ class BuyTillYouDie:
         target, unit_us = tuple(self._question["target"]), self._question["unit_us"]
         events = data.events
         if "value" in self._question:
-            events = events.filter(events[self._question["value"]] > 0)
+            events = events.filter(
+                events[self._question["value"]] > self._question.get("above", 0.0)
+            )
         return purchase_histories(events, snapshots, target, unit_us)
 
     def _spent(self, data: TaskData, snapshots: pd.DataFrame) -> np.ndarray:

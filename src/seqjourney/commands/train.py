@@ -205,6 +205,9 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
     task = data.task
     assert task.cutoffs is not None
     happening = " or ".join(task.target)
+    if task.above is not None:
+        bar = f"their own {task.above} so far" if task.above_own else f"{task.above:g}"
+        happening += f" with {task.value} above {bar},"
     horizon = _span(task.horizon)
     what = f"{happening} within {horizon} after the cutoff"
     rule = task.eligible
@@ -212,6 +215,8 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
     eligibility = f"customers with {who} before the cutoff"
     if rule.within:
         eligibility += f", within the last {_span(rule.within)}"
+    if task.above_own:
+        eligibility += f", with an earlier {task.value} of {' or '.join(task.target)}"
     if rule.without:
         eligibility += f", and no {' or '.join(rule.without)} yet"
     return {

@@ -68,7 +68,11 @@ class TaskConfig(Strict):
     target: tuple[str, ...] = Field(min_length=1)
     """Events that count as the target."""
     value: str = "value"
-    """Of a `sum`: the numeric column of the event log that is added up."""
+    """The numeric column of the event log that a `sum` adds up, and that `above` looks at."""
+    above: Annotated[float, Field(allow_inf_nan=False)] | Literal["mean", "largest"] | None = None
+    """Of an `occurrence` or `absence`: a target event counts only with a value above this, a number
+    or the customer's own `mean` or `largest` value of target events known at the cutoff; who has
+    none is not asked then. An event without a value never counts."""
     horizon: Duration
     """Length of the label window, `(cutoff, cutoff + horizon]`."""
     eligible: Eligible = Eligible()
@@ -78,3 +82,14 @@ class TaskConfig(Strict):
     """Share of customers kept out of training and validation; the test then has only them."""
     trusted_fields: tuple[str, ...] = ()
     """Fields that may tell the labels apart almost perfectly without counting as a leak."""
+
+    @property
+    def above_own(self) -> bool:
+        """Whether the label compares a customer with their own past."""
+        return isinstance(self.above, str)
+
+    @model_validator(mode="after")
+    def _check_above(self) -> TaskConfig:
+        if self.above is not None and self.kind not in ("occurrence", "absence"):
+            raise ValueError(f"above is for kind occurrence or absence, not {self.kind}")
+        return self

@@ -119,7 +119,8 @@ def cut_snapshots(
         left out, by reason, of which every one is named.
 
     A `sum` task also has `value`, float64: what the target events of the window add up to, exact
-    to a millionth. Its label says whether that is more than nothing.
+    to a millionth. Its label says whether that is more than nothing. Of a task with `above` only
+    target events of a higher value count, those without one never; compared to a millionth too.
 
     Raises:
         DataError: a customer is not in the store.
@@ -152,6 +153,8 @@ def cut_snapshots(
     )
     known = _known(events, cutoffs, task, label_only_events)
     target = events.filter(events.event.isin(task.target))
+    if isinstance(task.above, float):
+        target = target.filter(target[task.value] > task.above)
     inside = target.join(
         cutoffs,
         [
@@ -161,10 +164,12 @@ def cut_snapshots(
         ],
     )
     keys = ["customer_id", "cutoff", "split"]
+    if task.above_own:
+        inside = inside.join(known.select(*keys, "past"), keys)
+        inside = inside.filter(_exact(inside[task.value]) > inside.past)
     found = {"hit": inside.count()}
     if task.kind == "sum":
-        # Decimals: floats add up differently on every engine, and 0.1 + 0.2 - 0.3 is no sale.
-        found["value"] = inside[task.value].cast("decimal(38, 6)").sum().cast("float64")
+        found["value"] = _exact(inside[task.value]).sum().cast("float64")
     hits = inside.group_by(keys).aggregate(**found)
     rows = known.left_join(hits, keys).select(*known.columns, *found)
     frame = rows.to_pandas()
@@ -206,6 +211,9 @@ def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, .
 
     rule = task.eligible
     counts = events.actor == "customer" if rule.events is None else events.event.isin(rule.events)
+    own = {}
+    if task.above_own:
+        own["past"] = events.event.isin(task.target).ifelse(_exact(events[task.value]), ibis.null())
     marked = events.select(
         "customer_id",
         "timestamp",
@@ -213,6 +221,7 @@ def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, .
         token=~events.event.isin(label_only),
         counts=counts,
         rules_out=events.event.isin(rule.without) if rule.without else ibis.literal(False),
+        **own,
     )
     marked = marked.mutate(counts=marked.counts & (marked.token | ibis.literal(bool(rule.events))))
     pairs = marked.join(cutoffs, marked.known_at <= cutoffs.cutoff)
@@ -221,10 +230,24 @@ def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, .
         last_counting=pairs.timestamp.max(where=pairs.counts),
         last_token=pairs.timestamp.max(where=pairs.token),
         ruled_out=pairs.rules_out.any(),
+        **({"past": _own_past(pairs.past, task)} if task.above_own else {}),
     )
     # A hash of the id, in hex: the same customers are held out on every run and engine.
     share = ("holdout " + known.customer_id).hexdigest("md5").left(8)
     return known.mutate(held_out=share < f"{int(task.customer_holdout * 2**32):08x}")
+
+
+def _exact(money: Any) -> Any:
+    """Decimals: floats add up differently on every engine, and 0.1 + 0.2 - 0.3 is no sale."""
+    return money.cast("decimal(38, 6)")
+
+
+def _own_past(values: Any, task: TaskConfig) -> Any:
+    """Return the largest or the mean of a customer's earlier values; null without any."""
+    if task.above == "largest":
+        return values.max()
+    # A mean of equal values is that value again, once it is rounded as they are.
+    return _exact(values.sum().cast("float64") / values.count())
 
 
 def _place(frame: pd.DataFrame, customer_ids: np.ndarray) -> pd.DataFrame:
@@ -255,6 +278,9 @@ def _eligible(
         reasons.append((away, f"no {what} within {_days(rule.within)} before the cutoff"))
     if rule.without:
         reasons.append((frame["ruled_out"].to_numpy(bool), f"{' or '.join(rule.without)} already"))
+    if task.above_own:
+        events = " or ".join(task.target)
+        reasons.append((frame["past"].isna().to_numpy(), f"no value of {events} to go above"))
     if task.customer_holdout:
         held_out = frame["held_out"].to_numpy(bool)
         testing = (frame["split"] == "test").to_numpy()
@@ -271,7 +297,9 @@ def _eligible(
     chosen["slice_history"] = _bands(chosen["end"], _HISTORY_BANDS)
     recency = (chosen["cutoff"] - chosen["last_token"]).dt.total_seconds() / 86400
     chosen["slice_recency"] = _bands(recency.fillna(np.inf), _RECENCY_BANDS_DAYS)
-    return chosen.drop(columns=["last_counting", "last_token", "ruled_out", "held_out"]), excluded
+    own = ["past"] if task.above_own else []
+    aside = ["last_counting", "last_token", "ruled_out", "held_out", *own]
+    return chosen.drop(columns=aside), excluded
 
 
 def _bands(values: pd.Series, bands: Sequence[tuple[float, str]]) -> pd.Series:
@@ -301,7 +329,7 @@ def check_events(events: Any, task: TaskConfig) -> None:
                     f"task '{task.name}': task.{key} names '{event}', which never occurs."
                     + nearest(event, names)
                 )
-    if task.kind == "sum":
+    if task.kind == "sum" or task.above is not None:
         numeric = [name for name in events.columns if events[name].type().is_floating()]
         if task.value not in numeric:
             raise DataError(
