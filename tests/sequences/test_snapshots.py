@@ -477,5 +477,65 @@ def test_another_column_may_be_the_one_to_go_above_and_only_of_these_kinds() -> 
     assert (found["label"] <= plain["label"]).all() and (found["label"] < plain["label"]).any()
     with pytest.raises(DataError, match=r"task\.value names 'country'"):
         check_events(as_table(log), small_task(above="mean", value="country"))
-    with pytest.raises(ConfigError, match="above is for kind occurrence or absence, not sum"):
+    with pytest.raises(ConfigError, match="above is not for kind sum"):
         small_task(kind="sum", above="mean")
+
+
+def test_the_interval_is_the_first_horizon_by_which_it_happened() -> None:
+    rows = [(1, 1, 0, "visit"), (1, 6, 0, "buy"), (1, 7, 0, "buy")]  # the end of the first day
+    rows += [(2, 1, 0, "visit"), (2, 6 + MICROSECOND, 0, "buy")]
+    rows += [
+        (3, 1, 0, "visit"),
+        (3, 8, 0, "buy"),
+        (4, 1, 0, "visit"),
+        (4, 8 + MICROSECOND, 0, "buy"),
+    ]
+    rows += [(5, 1, 0, "visit"), (5, 5.5, 9, "buy")]  # known only when validation has begun
+    found = cut(rows, kind="time_to", horizons=["1d", "2d", "3d"])
+    first = found[found["cutoff"] == pd.Timestamp("2023-01-06", tz="UTC")]
+    intervals = first.set_index("customer_id")["interval"]
+    assert intervals[["c1", "c2", "c3", "c4", "c5"]].tolist() == [0, 1, 2, 3, 3]
+    assert found["interval"].dtype == np.int64
+    assert (found["label"] == (found["interval"] < 3)).all()
+
+
+def test_by_each_horizon_the_labels_are_those_of_an_occurrence(small_log, tmp_path) -> None:
+    from seqjourney.events.engine import connect
+    from seqjourney.sequences.cutting import load_task_data
+
+    prepared = tmp_path / "prepared"
+    shutil.copytree(small_log.prepared, prepared)
+    task = small_task(name="when", kind="time_to", horizon=None, horizons=["36h", "30d"])
+    with connect(tmp_path) as backend:
+        data = load_task_data(backend, prepared, task)
+        again = load_task_data(backend, prepared, task)
+        assert data.task == again.task and data.task.horizon == timedelta(days=30)
+        for name, asked in data.by_horizon().items():
+            plain = small_task(name=f"within_{name}", horizon=name, cutoffs=data.task.cutoffs)
+            expected = load_task_data(backend, prepared, plain).snapshots
+            pd.testing.assert_frame_equal(asked.snapshots, expected)
+            assert asked.task == plain.model_copy(update={"name": f"when@{name}"})
+
+
+def test_a_horizon_by_which_nothing_happens_is_refused(small_log, tmp_path) -> None:
+    from seqjourney.events.engine import connect
+    from seqjourney.sequences.cutting import load_task_data
+
+    task = small_task(name="soon", kind="time_to", horizons=["1s", "30d"])
+    with connect(tmp_path) as backend, pytest.raises(DataError, match=r"'soon@1s': all .* label 0"):
+        load_task_data(backend, small_log.prepared, task)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "time_to"}, "kind time_to needs horizons"),
+        ({"horizons": ["7d", "30d"]}, "kind time_to needs horizons, .* and only it"),
+        ({"kind": "time_to", "horizons": ["30d"]}, "at least 2"),
+        ({"kind": "time_to", "horizons": ["7d", "7d", "30d"]}, "horizons must ascend"),
+        ({"kind": "time_to", "horizons": ["7d", "14d"]}, "horizon is 30d and the longest .* 14d"),
+    ],
+)
+def test_horizons_that_make_no_question_are_refused(changes, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_task(**changes)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from seqjourney.config import span_name
+
 if TYPE_CHECKING:
     from seqjourney.config import TaskConfig
     from seqjourney.sequences.tokenizer import Tokenizer
@@ -94,7 +96,7 @@ class FeatureSpec:
             categories={"event": events[:MOST_CATEGORIES], **categories},
             numeric=tuple(name for name in tokenizer.numeric_fields if name != "value"),
             has_value="value" in tokenizer.numeric_fields,
-            windows={_label(window): _microseconds(window) for window in windows},
+            windows={span_name(window): _microseconds(window) for window in windows},
             unit_us=period_us(task.horizon),
             cycles=_covered_cycles(train_cutoffs),
         )
@@ -127,14 +129,6 @@ def period_us(horizon: timedelta) -> int:
 
 def _microseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
-
-
-def _label(duration: timedelta) -> str:
-    """Return `7d`, `6h`, `90m` or `45s`: the largest unit that divides the duration."""
-    for unit, length in (("d", DAY), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1))):
-        if duration % length == timedelta(0):
-            return f"{duration // length}{unit}"
-    return f"{duration.total_seconds():g}s"
 
 
 def _covered_cycles(cutoffs: pd.Series) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from seqjourney.files import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from seqjourney.config import GateConfig
+    from seqjourney.config import GateConfig, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def evaluate(
     from seqjourney.evaluation.predictions import join_runs, read_predictions
     from seqjourney.evaluation.report import write_report
     from seqjourney.evaluation.results import task_results
+    from seqjourney.evaluation.times import find_times
     from seqjourney.evaluation.trials import limit_of
 
     if replicates < 2:
@@ -73,6 +74,7 @@ def evaluate(
     for path, frame in zip(paths, frames, strict=True):
         check_predictions(frame, _horizon(path))
     tasks = join_runs(frames)
+    times = find_times(tasks, "test")
     mention_other_data(paths)
     known = list(zip(paths, frames, strict=True))
     gates = {
@@ -111,22 +113,21 @@ def evaluate(
                 replicates=replicates,
                 seed=seed,
                 excluded=about.get(task.task, {}).get("excluded"),
+                times=times.get(task.task),
             )
             | {"gate": gates[task.task][0]}
             | {
                 "ablations": {
                     name: measured
                     for name, run in task.runs.items()
-                    if (
-                        measured := ablation_results(
-                            *_origin(name, run, known), replicates=replicates, seed=seed
-                        )
-                    )
+                    if (origin := _main_origin(task.task, name, run, known))
+                    and (measured := ablation_results(*origin, replicates=replicates, seed=seed))
                 },
                 "examples": {
                     name: examples
                     for name, run in task.runs.items()
-                    if (examples := example_results(_origin(name, run, known)[0]))
+                    if (origin := _main_origin(task.task, name, run, known))
+                    and (examples := example_results(origin[0]))
                 },
             }
             for task in tasks
@@ -155,6 +156,18 @@ def _origin(name: str, run: str, known: Known) -> tuple[Path, pd.DataFrame]:
         if frame["run"].iloc[0] == run
         and frame["model"].iloc[0] in (name, name.removesuffix(f" ({run})"))
     )
+
+
+def _main_origin(task: str, name: str, run: str, known: Known) -> tuple[Path, pd.DataFrame] | None:
+    """Return the path and the predictions of a run whose main answer a task is.
+
+    Ablations and examples are of the main answer alone.
+    """
+    path, frame = _origin(name, run, known)
+    config = _task(path)
+    if config is not None and config.main != task:
+        return None
+    return path, frame[frame["task"] == task]
 
 
 def _fingerprint(path: Path) -> str:
@@ -212,11 +225,16 @@ def find_runs(folder: Path, training: str = "python scripts/train.py -m model=gr
 
 def _horizon(path: Path) -> timedelta | None:
     """Read the label window's length from a run's task.json; a bare predictions file has none."""
+    config = _task(path)
+    return config.horizon if config else None
+
+
+def _task(path: Path) -> TaskConfig | None:
     from seqjourney.config import TaskConfig, parse
 
     file = (path if path.is_dir() else path.parent) / "task.json"
     task = read_json(file).get("task") if file.is_file() else None
-    return parse(TaskConfig, task, str(file)).horizon if task else None
+    return parse(TaskConfig, task, str(file)) if task else None
 
 
 def _descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -242,7 +260,9 @@ def _descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
             raise DataError(
                 f'{file}: key "excluded" must look like {{"test": {{"reason": 12}}}}. Correct it.'
             )
-        found.setdefault(content["name"], content | {"excluded": excluded})
+        content["excluded"] = excluded
+        for name, own in (content.get("by_horizon") or {content["name"]: {}}).items():
+            found.setdefault(name, content | own)
     return found
 
 
@@ -282,6 +302,8 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
                 ("value_total_bias", "bias", "percent"), *who[:1])  # fmt: skip
     for task, results in metrics["tasks"].items():
         columns = how_much if "value" in results else who
+        if "times" in results:
+            columns = (*who[:-1], ("concordance", "C-index", "number"))
         table = Table(title=escape(task), title_justify="left", title_style="bold", box=box.SIMPLE)
         table.add_column("model", overflow="fold")
         for _, heading, _ in columns:
@@ -290,7 +312,7 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
             cells = [
                 f"{shown(values[name]['value'], kind)} "
                 f"\\[{interval(values[name], kind).replace(' ', '')}]"
-                if name in ("normalised_gini", "average_precision", "roc_auc")
+                if name in ("normalised_gini", "average_precision", "roc_auc", "concordance")
                 else shown(values[name]["value"], kind)
                 for name, _, kind in columns
             ]

@@ -66,7 +66,7 @@ def export(run: Path, output: Path | None = None, kind: str = "torchscript") -> 
         "model": config.model.name,
         "context": network.config.context,
         "calibrator": about_run["calibrator"],
-        **{k: about_run[k] for k in ("value_calibrator",) if k in about_run},
+        **{k: about_run[k] for k in ("value_calibrator", "horizon_calibrators") if k in about_run},
         "task": task["task"],
         "reading": config.data.model_dump(mode="json", include=set(READING)),
         "consent": config.data.consent.model_dump(mode="json"),
@@ -104,4 +104,4 @@ def metrics_of_test(run: Path, config: Config) -> dict | None:
     digest = predictions_digest(run)
     if digest not in [entry.get("predictions") for entry in content["data"]["runs"]]:
         return None  # trained again since
-    return content["tasks"].get(config.task.name, {}).get("models", {}).get(config.model.name)
+    return content["tasks"].get(config.task.main, {}).get("models", {}).get(config.model.name)

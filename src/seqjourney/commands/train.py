@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from seqjourney.config import (
     Config,
     GRUConfig,
     NextCountsConfig,
+    TaskConfig,
     TransformerConfig,
 )
 from seqjourney.errors import ConfigError
@@ -32,7 +33,7 @@ from seqjourney.events.log import read_manifest
 from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
 from seqjourney.sequences.cutting import excluded_by_split, learnable_customers, load_task_data
-from seqjourney.sequences.task_data import Predictor, TaskData, ValuePredictor
+from seqjourney.sequences.task_data import HorizonPredictor, Predictor, TaskData, ValuePredictor
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Run:
     folder: Path
     validation: dict[str, float]
     """Metrics on the validation split, `average_precision` and `roc_auc`; of a `sum` task also
-    `normalised_gini`."""
+    `normalised_gini`, of a `time_to` task `concordance` (and the others by the longest horizon)."""
     note: str = ""
     """What went wrong with the calibration, if anything."""
 
@@ -80,10 +81,8 @@ def train(config: Config) -> Run:
 
 
 def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run:
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
+    from seqjourney.commands.answers import answer
     from seqjourney.evaluation.ablation import score_ablations, write_ablations
-    from seqjourney.evaluation.calibrator_choice import choose_calibrator
     from seqjourney.evaluation.leakage import check_future_blind, check_task_data
     from seqjourney.evaluation.occlusion import write_examples
     from seqjourney.evaluation.predictions import write_predictions
@@ -93,58 +92,20 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
     predictor.fit(data, config.trainer, config.seed, partial)
     scored = pd.concat([data.of("validation").snapshots, data.of("test").snapshots])
     scored = scored.reset_index(drop=True)
-    amounts, per_buyer = None, False
-    if isinstance(predictor, ValuePredictor) and config.task.kind == "sum":
-        scores, amounts = predictor.score_and_amount(_of(data, scored))
-        per_buyer = predictor.per_buyer
-    else:
-        scores = predictor.score(_of(data, scored))
-    validation = (scored["split"] == "validation").to_numpy()
-    label = scored["label"].to_numpy()
-    calibrator, compared = choose_calibrator(
-        scores[validation],
-        label[validation],
-        scored["weight"].to_numpy()[validation],
-        scored["customer_id"].to_numpy(object)[validation],
-    )
+    answers = answer(predictor, replace(data, snapshots=scored))
     moved = check_future_blind(predictor, data)
-    slices = [c for c in scored.columns if c.startswith("slice_")]
-    predictions = scored[["customer_id", "cutoff", "split", "label", "weight", *slices]].assign(
-        task=config.task.name,
-        score=scores,
-        probability=calibrator(scores),
-        model=config.model.name,
-        run=f"{config.name}/{config.run_dir.name}",
+    predictions = answers.predictions.assign(
+        model=config.model.name, run=f"{config.name}/{config.run_dir.name}"
     )
-    metrics = {
-        "average_precision": float(average_precision_score(label[validation], scores[validation])),
-        "roc_auc": float(roc_auc_score(label[validation], scores[validation])),
-    }
-    values = None
-    if amounts is not None:
-        from seqjourney.evaluation.value import normalised_gini_of
-        from seqjourney.evaluation.value_calibration import ValueCalibrator
-
-        came, weight = scored["value"].to_numpy(), scored["weight"].to_numpy()
-        probability = predictions["probability"].to_numpy()
-        values = ValueCalibrator.fit(
-            *(a[validation] for a in (amounts, probability, came, weight)),
-            per_buyer=per_buyer,
-        )
-        expected = values(amounts, probability)
-        predictions = predictions.assign(value=came, expected_value=expected)
-        metrics["normalised_gini"] = normalised_gini_of(
-            *(a[validation] for a in (came, expected, weight))
-        )
     write_predictions(predictions, partial / "predictions.parquet")
     if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
         context = config.model.context
         write_ablations(score_ablations(predictor, data, context, config.seed), partial)
-        test = scored.assign(score=scores)[~validation]
-        write_examples(predictor.score, data, context, test, calibrator, partial)
+        test = scored.assign(score=answers.scores)[scored["split"] == "test"]
+        write_examples(predictor.score, data, context, test, answers.calibrator, partial)
     predictor.save(partial)
     data.tokenizer.save(partial / "tokenizer.json")
-    write_json(partial / "validation.json", metrics)
+    write_json(partial / "validation.json", answers.validation)
     write_json(partial / "task.json", describe_task(data, config))
     until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
     learnable = learnable_customers(
@@ -157,10 +118,9 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
             "config": config.model_dump(mode="json"),
             "model": config.model.name,
             "kind": config.model.kind,
-            "calibrator": {**calibrator.to_dict(), "compared": compared},
-            **({} if values is None else {"value_calibrator": values.to_dict()}),
+            **answers.about,
             "chosen": getattr(predictor, "chosen_", {}),
-            "validation": metrics,
+            "validation": answers.validation,
             "data_fingerprint": read_manifest(config.prepared)["fingerprint"],
             "consent": read_manifest(config.prepared).get("consent", "not in this event log"),
             "future_changed_score_by": moved,
@@ -169,8 +129,8 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
             "versions": describe_versions(),
         },
     )
-    notes = [calibrator.note, values.note if values else ""]
-    return Run(config.run_dir, metrics, "; ".join(note for note in notes if note))
+    notes = "; ".join(note for note in answers.notes if note)
+    return Run(config.run_dir, answers.validation, notes)
 
 
 def _predictor(config: Config) -> Predictor:
@@ -180,11 +140,16 @@ def _predictor(config: Config) -> Predictor:
         raise ConfigError(
             f"model={name} answers next tasks only, and {task.name} is an {task.kind} task."
         )
-    predictor = predictors.build(config.model, config.logger)
+    predictor = predictors.build(config.model, config.logger, by_horizon=task.kind == "time_to")
     if task.kind == "sum" and not isinstance(predictor, ValuePredictor):
         raise ConfigError(
             f"task '{task.name}' asks how much, and model={name} says only who. Choose past_value, "
             "base_rate, bgnbd, paretonbd, lightgbm, catboost, gru or transformer."
+        )
+    if task.kind == "time_to" and not isinstance(predictor, HorizonPredictor):
+        raise ConfigError(
+            f"task '{task.name}' asks by when, and model={name} knows one horizon only. Choose any "
+            "other model of occurrences, or ask about one horizon (kind occurrence)."
         )
     if task.kind != "sum" and config.model.kind == "past_value":
         raise ConfigError(
@@ -194,22 +159,10 @@ def _predictor(config: Config) -> Predictor:
     return predictor
 
 
-def _of(data: TaskData, snapshots: pd.DataFrame) -> TaskData:
-    from dataclasses import replace
-
-    return replace(data, snapshots=snapshots)
-
-
 def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
     """Describe a task for the report: what, when, who and who not."""
     task = data.task
     assert task.cutoffs is not None
-    happening = " or ".join(task.target)
-    if task.above is not None:
-        bar = f"their own {task.above} so far" if task.above_own else f"{task.above:g}"
-        happening += f" with {task.value} above {bar},"
-    horizon = _span(task.horizon)
-    what = f"{happening} within {horizon} after the cutoff"
     rule = task.eligible
     who = " or ".join(rule.events) if rule.events else "an event of their own"
     eligibility = f"customers with {who} before the cutoff"
@@ -222,12 +175,12 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
     return {
         "name": task.name,
         "kind": task.kind,
-        "horizon": horizon,
-        "description": {
-            "occurrence": what,
-            "absence": f"no {what}",
-            "sum": f"net {task.value} of {what}, and whether it is above zero",
-        }[task.kind],
+        "horizon": _span(task.horizon),
+        "description": _what(task),
+        "by_horizon": {
+            asked.name: {"horizon": _span(asked.horizon), "description": _what(asked)}
+            for asked in task.by_horizon().values()
+        },
         "eligibility": eligibility,
         "excluded": excluded_by_split(config.prepared, task.name),
         "cutoffs": {
@@ -236,6 +189,20 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
         },
         "task": task.model_dump(mode="json"),
     }
+
+
+def _what(task: TaskConfig) -> str:
+    happening = " or ".join(task.target)
+    if task.above is not None:
+        bar = f"their own {task.above} so far" if task.above_own else f"{task.above:g}"
+        happening += f" with {task.value} above {bar},"
+    what = f"{happening} within {_span(task.horizon)} after the cutoff"
+    return {
+        "occurrence": what,
+        "absence": f"no {what}",
+        "sum": f"net {task.value} of {what}, and whether it is above zero",
+        "time_to": f"when the first {what}",
+    }[task.kind]
 
 
 def _span(length: timedelta) -> str:

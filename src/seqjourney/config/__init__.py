@@ -37,7 +37,7 @@ from seqjourney.config.run import (
     served_config,
 )
 from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
-from seqjourney.config.types import Strict, nearest
+from seqjourney.config.types import Strict, nearest, span_name
 
 __all__ = [
     "BGNBDConfig",
@@ -73,4 +73,5 @@ __all__ = [
     "parse",
     "served_config",
     "siblings",
+    "span_name",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from seqjourney.config.types import Duration, Moment, Strict
+from seqjourney.config.types import Duration, Moment, Strict, span_name
 
 
 class Eligible(Strict):
@@ -62,19 +63,23 @@ class TaskConfig(Strict):
     """What is predicted, for whom, and when."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    kind: Literal["occurrence", "absence", "sum"]
+    kind: Literal["occurrence", "absence", "sum", "time_to"]
     """`occurrence`: a target event happens within the horizon. `absence`: none does. `sum`: what
-    target events bring in within it; refunds are targets too, with negative values."""
+    target events bring in within it; refunds are targets too, with negative values. `time_to`: by
+    which of several horizons the first one has happened."""
     target: tuple[str, ...] = Field(min_length=1)
     """Events that count as the target."""
     value: str = "value"
     """The numeric column of the event log that a `sum` adds up, and that `above` looks at."""
     above: Annotated[float, Field(allow_inf_nan=False)] | Literal["mean", "largest"] | None = None
-    """Of an `occurrence` or `absence`: a target event counts only with a value above this, a number
+    """Not of a `sum`: a target event counts only with a value above this, a number
     or the customer's own `mean` or `largest` value of target events known at the cutoff; who has
     none is not asked then. An event without a value never counts."""
     horizon: Duration
-    """Length of the label window, `(cutoff, cutoff + horizon]`."""
+    """Length of the label window, `(cutoff, cutoff + horizon]`; of a `time_to` its longest horizon
+    where unset."""
+    horizons: tuple[Duration, ...] | None = Field(None, min_length=2)
+    """Of a `time_to`: ascending. All label windows close within the data."""
     eligible: Eligible = Eligible()
     cutoffs: Cutoffs | None = None
     """Unset: derived from the data's time span and the horizon."""
@@ -83,13 +88,53 @@ class TaskConfig(Strict):
     trusted_fields: tuple[str, ...] = ()
     """Fields that may tell the labels apart almost perfectly without counting as a leak."""
 
+    def by_horizon(self) -> dict[str, TaskConfig]:
+        """Return the question by each horizon as an occurrence of its own; none but of `time_to`.
+
+        By `7d` and so on, ascending; each is named as in predictions, `NAME@7d`.
+        """
+        names = {span_name(horizon): horizon for horizon in self.horizons or ()}
+        return {
+            name: self.model_copy(
+                update={"name": f"{self.name}@{name}", "kind": "occurrence", "horizon": horizon}
+                | {"horizons": None}
+            )
+            for name, horizon in names.items()
+        }
+
+    @property
+    def main(self) -> str:
+        """The name under which predictions hold the answer by `horizon`."""
+        return [self.name, *(task.name for task in self.by_horizon().values())][-1]
+
     @property
     def above_own(self) -> bool:
         """Whether the label compares a customer with their own past."""
         return isinstance(self.above, str)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_longest(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("horizon") is None and values.get("horizons"):
+            return {**values, "horizon": values["horizons"][-1]}
+        return values
+
+    @model_validator(mode="after")
+    def _check_horizons(self) -> TaskConfig:
+        if (self.kind == "time_to") != (self.horizons is not None):
+            raise ValueError("kind time_to needs horizons, such as [7d, 14d, 30d], and only it")
+        if self.horizons is not None:
+            if any(a >= b for a, b in itertools.pairwise(self.horizons)):
+                raise ValueError("horizons must ascend")
+            if self.horizon != self.horizons[-1]:
+                raise ValueError(
+                    f"horizon is {span_name(self.horizon)} and the longest of horizons is "
+                    f"{span_name(self.horizons[-1])}; set horizon to null"
+                )
+        return self
+
     @model_validator(mode="after")
     def _check_above(self) -> TaskConfig:
-        if self.above is not None and self.kind not in ("occurrence", "absence"):
-            raise ValueError(f"above is for kind occurrence or absence, not {self.kind}")
+        if self.above is not None and self.kind == "sum":
+            raise ValueError("above is not for kind sum, which adds up every value")
         return self

@@ -35,6 +35,15 @@ def _utc(value: object) -> object:
     return value
 
 
+def span_name(length: timedelta) -> str:
+    """Return `7d`, `6h`, `90m` or `45s`: the largest unit that divides a duration."""
+    for unit in "dhm":
+        one = timedelta(**{_UNITS[unit]: 1})
+        if length % one == timedelta(0):
+            return f"{length // one}{unit}"
+    return f"{length.total_seconds():g}s"
+
+
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("a duration must be longer than nothing")

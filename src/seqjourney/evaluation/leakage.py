@@ -16,9 +16,10 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from seqjourney.config import TaskConfig
 from seqjourney.errors import LeakageError
 from seqjourney.sequences.store import SequenceStore, known_before
-from seqjourney.sequences.task_data import Predictor, TaskData, ValuePredictor
+from seqjourney.sequences.task_data import HorizonPredictor, Predictor, TaskData, ValuePredictor
 from seqjourney.sequences.tokenizer import DAY_US
 
 TOO_GOOD_AUC = 0.99
@@ -177,15 +178,23 @@ def check_future_blind(predictor: Predictor, data: TaskData, customers: int = 20
         what, worst = np.unravel_index(np.argmax(np.abs(before - after)), before.shape)
         raise LeakageError(
             f"changing events after {cutoff:%Y-%m-%d %H:%M} changed the "
-            f"{('score', 'expected amount')[what]} of customer "
+            f"{_names(data.task)[what]} of customer "
             f"'{rows['customer_id'].iloc[worst]}' from {before[what, worst]:.6g} to "
             f"{after[what, worst]:.6g}: the model sees the future."
         )
     return difference
 
 
+def _names(task: TaskConfig) -> list[str]:
+    """Say what `_answers` returns."""
+    by_horizon = [f"score by {horizon}" for horizon in task.by_horizon()]
+    return by_horizon or ["score", "expected amount"]
+
+
 def _answers(predictor: Predictor, data: TaskData) -> np.ndarray:
-    """Return scores, and of a `sum` task amounts: (1 or 2, n)."""
+    """Return scores, and of a `sum` task amounts: (1 or 2, n); of a `time_to` task (K, n)."""
+    if data.task.kind == "time_to":
+        return cast("HorizonPredictor", predictor).score_each(data).T
     if data.task.kind == "sum":
         return np.stack(cast("ValuePredictor", predictor).score_and_amount(data))
     return predictor.score(data)[None]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from seqjourney.evaluation.metrics import METRICS, Metric
 from seqjourney.evaluation.predictions import TaskPredictions
 from seqjourney.evaluation.ranking import DEPTHS_PERCENT, accumulate, rank, tiebreak
 from seqjourney.evaluation.results import MIN_OUTCOMES
+from seqjourney.evaluation.times import TIME_METRICS
 from seqjourney.evaluation.trials import caution, trials
 from seqjourney.evaluation.value import VALUE_METRICS
 from seqjourney.evaluation.verdict import headline_of, not_clearly_worse, verdict
@@ -77,7 +78,7 @@ def build(
     return {
         "data": metrics["data"],
         "level": round(100 * LEVEL),
-        "definitions": _metrics(any("value" in task for task in metrics["tasks"].values())),
+        "definitions": _metrics({key for task in metrics["tasks"].values() for key in task}),
         "min_outcomes": MIN_OUTCOMES,
         "min_calibration_outcomes": MIN_CALIBRATION_OUTCOMES,
         "max_panels": pictures.MAX_PANELS,
@@ -87,11 +88,10 @@ def build(
                 "anchor": f"task-{position}",
                 "results": results,
                 "headline": headline_of(results),
-                "metrics": (known := _metrics("value" in results)),
-                "main": _named(known, VALUE_COLUMNS if "value" in results else MAIN_COLUMNS),
+                "metrics": (known := _metrics(results)),
+                "main": _named(known, _columns(results, MAIN_COLUMNS, VALUE_COLUMNS)),
                 "compared": _named(
-                    known,
-                    VALUE_COMPARED_IN_REPORT if "value" in results else COMPARED_IN_REPORT,
+                    known, _columns(results, COMPARED_IN_REPORT, VALUE_COMPARED_IN_REPORT)
                 ),
                 "trials": (limited := trials(metrics["data"]["runs"], results["runs"])),
                 "verdict": verdict(results, limited),
@@ -122,9 +122,20 @@ def build(
     }
 
 
-def _metrics(with_value: bool) -> list[Metric]:
-    """Return the metrics that a task has; those of money first."""
-    return [*(VALUE_METRICS.values() if with_value else ()), *METRICS.values()]
+def _metrics(results: Collection[str]) -> list[Metric]:
+    """Return the metrics that a task with such results has; those of money and time first."""
+    money = VALUE_METRICS.values() if "value" in results else ()
+    time = TIME_METRICS.values() if "times" in results else ()
+    return [*money, *time, *METRICS.values()]
+
+
+def _columns(
+    results: Collection[str], usual: Sequence[str], of_money: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the metrics of a short table."""
+    if "value" in results:
+        return tuple(of_money)
+    return (*usual, *(("concordance",) if "times" in results else ()))
 
 
 def _named(known: Sequence[Metric], names: Sequence[str]) -> list[Metric]:

@@ -36,6 +36,7 @@ from seqjourney.evaluation.ranking import (
     tie_mass,
     tiebreak,
 )
+from seqjourney.evaluation.times import TIME_COMPARED, Times, measure_times
 from seqjourney.evaluation.value import VALUE_COMPARED, VALUE_HEADLINE, measure_values
 
 COMPARED = ("average_precision", "roc_auc", "precision_at_10", "lift_at_10", "log_loss", "brier")
@@ -51,8 +52,12 @@ def task_results(
     replicates: int,
     seed: int,
     excluded: Mapping[str, Mapping[str, int]] | None = None,
+    times: Times | None = None,
 ) -> dict[str, Any]:
-    """Measure one task: the entry of `tasks` in metrics.json, models sorted best first."""
+    """Measure one task: the entry of `tasks` in metrics.json, models sorted best first.
+
+    `times` has all horizons of a `time_to` task, of which this is the longest.
+    """
     test = predictions.split("test")
     groups = {("slice", column, value): rows for column, value, rows in _slices(test)}
     groups |= _over_time("test", test)
@@ -62,6 +67,10 @@ def task_results(
         values, deciles = measure_values(test, replicates, seed)
         headline = {name: headline[name] | values[name] for name in headline}
         value = {"total": weighted_total(test.snapshots), "deciles": deciles}
+    when = None
+    if times is not None:
+        measured_times, when = measure_times(times, replicates, seed)
+        headline = {name: headline[name] | measured_times.get(name, {}) for name in headline}
     best = VALUE_HEADLINE if value else HEADLINE
     order = sorted(headline, key=lambda name: -headline[name][best].value)
     by_cutoff, by_month = [], []
@@ -86,6 +95,7 @@ def task_results(
         "runs": {name: predictions.runs[name] for name in order},
         "comparisons": _comparisons(headline, order),
         **({"value": value} if value else {}),
+        **({"times": when} if when else {}),
         "tie_mass_at_10": {
             name: tie_mass(rank(label, test.scores[name], ties), weight, 0.10) for name in order
         },
@@ -227,8 +237,8 @@ def _comparisons(headline: Estimates, order: list[str]) -> list[dict[str, Any]]:
     out = []
     for position, a in enumerate(order):
         for b in order[position + 1 :]:
-            for metric in (*COMPARED, *VALUE_COMPARED):
-                if metric not in headline[a]:
+            for metric in (*COMPARED, *VALUE_COMPARED, *TIME_COMPARED):
+                if metric not in headline[a] or metric not in headline[b]:
                     continue
                 gap = difference(headline[a][metric], headline[b][metric])
                 out.append(

@@ -3,7 +3,7 @@
 `JourneyModel` holds one or several such networks that learn side by side from the same batches
 and answer with their mean log-odds; several differ by their initial weights and their dropout.
 The forward pass takes and returns tensors only, so that it scripts and exports as it stands. Of a
-`sum` task it also says how much: see `value_head`.
+`sum` task it also says how much: see `value_head`; of a `time_to` task by when: `hazard_head`.
 """
 
 import torch
@@ -13,8 +13,9 @@ from seqjourney.config import NetworkConfig, TransformerConfig
 from seqjourney.models.dropout import Dropout
 from seqjourney.models.embedding import EventEmbedding
 from seqjourney.models.gru import GRUBackbone
+from seqjourney.models.hazard_head import Hazards
 from seqjourney.models.transformer import TransformerBackbone
-from seqjourney.models.value_head import OUTPUTS, ValueAnswers, ValueScale
+from seqjourney.models.value_head import ValueScale
 from seqjourney.sequences.tokenizer import Tokenizer
 
 
@@ -27,6 +28,10 @@ def build_backbone(config: NetworkConfig, tokenizer: Tokenizer) -> nn.Module:
     return GRUBackbone(config.width, config.layers, config.dropout)
 
 
+Head = ValueScale | Hazards
+"""What a task asks besides one log-odds: how many outputs, where they start, what they mean."""
+
+
 class Member(nn.Module):
     """One network: scores of all snapshots of a batch in one pass over its events."""
 
@@ -35,7 +40,7 @@ class Member(nn.Module):
         config: NetworkConfig,
         tokenizer: Tokenizer,
         base_rate: float,
-        scale: ValueScale | None = None,
+        head: Head | None = None,
     ):
         super().__init__()
         self.embedding = EventEmbedding(tokenizer, config.width, config.dropout)
@@ -44,22 +49,23 @@ class Member(nn.Module):
             nn.Linear(2 * config.width, config.width),
             nn.GELU(),
             Dropout(config.dropout),
-            nn.Linear(config.width, 1 if scale is None else OUTPUTS),
+            nn.Linear(config.width, 1 if head is None else head.outputs),
         )
         last: nn.Linear = self.head[-1]  # type: ignore[assignment]
         nn.init.normal_(last.weight, std=0.01)
         # Start from the base rate: the first epochs then learn differences, not the level.
         nn.init.constant_(last.bias, float(torch.logit(torch.tensor(base_rate))))
-        if scale is not None:
+        if head is not None:
+            biases = torch.tensor(head.first_bias())
             with torch.no_grad():
-                last.bias[1:] = torch.tensor(scale.first_bias())
+                last.bias[-len(biases) :] = biases
 
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
         """(B, T, F), (B, T, K), (B, T), (B, S), (B, S) -> (B, S); see `JourneyModel.forward`.
 
-        Of a `sum` task (B, S, 3).
+        Of a `sum` task (B, S, 3), of a `time_to` one (B, S, K).
         """
         events = self.embedding.events(categorical, numeric, times)
         snapshots = self.embedding.snapshots(times, ends, cutoffs)
@@ -68,28 +74,29 @@ class Member(nn.Module):
         return self.head(torch.cat([answers, snapshots], dim=-1)).squeeze(-1)
 
 
-class _MeanLogOdds(nn.Module):
-    """(members, B, S) -> (B, S)."""
+class MeanLogOdds(nn.Module):
+    """What the members say of a snapshot → what the model answers."""
 
     def forward(self, raw: Tensor) -> Tensor:
+        """(members, B, S) -> (B, S)."""
         return raw.mean(0)
 
 
 class JourneyModel(nn.Module):
-    """The mean of one or several networks; `scale` makes it one that also says how much."""
+    """The mean of one or several networks; `head` makes it one that says how much, or by when."""
 
     def __init__(
         self,
         config: NetworkConfig,
         tokenizer: Tokenizer,
         base_rate: float,
-        scale: ValueScale | None = None,
+        head: Head | None = None,
     ):
         super().__init__()
         self.members = nn.ModuleList(
-            Member(config, tokenizer, base_rate, scale) for _ in range(config.members)
+            Member(config, tokenizer, base_rate, head) for _ in range(config.members)
         )
-        self.answers = _MeanLogOdds() if scale is None else ValueAnswers(scale)
+        self.answers = MeanLogOdds() if head is None else head.answers()
 
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
@@ -105,13 +112,13 @@ class JourneyModel(nn.Module):
 
         Returns:
             (B, S) float32 log-odds before calibration; of a `sum` task (B, S, 2), see
-            `ValueAnswers`.
+            `ValueAnswers`; of a `time_to` task (B, S, K), see `HazardAnswers`.
         """
         return self.answers(self.each(categorical, numeric, times, ends, cutoffs))
 
     def each(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
-        """Return every member's answers, (members, B, S[, 3]): each learns from its own."""
+        """Return every member's answers, (members, B, S[, 3 or K]): each learns from its own."""
         answers = [member(categorical, numeric, times, ends, cutoffs) for member in self.members]
         return torch.stack(answers)

@@ -19,6 +19,7 @@ from seqjourney.config import (
 )
 from seqjourney.errors import DataError
 from seqjourney.files import replacing_file
+from seqjourney.models.hazard_head import Hazards
 from seqjourney.models.learning import accelerator_for, begin, learn, loggers
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.value_head import ValueScale
@@ -44,6 +45,7 @@ class NetworkPredictor:
         self.model: JourneyModel | None = None
         self._base_rate = 0.5
         self._scale: ValueScale | None = None
+        self._hazards: Hazards | None = None
         self._accelerator = "auto"
         self.validation_score_ = float("nan")
         self.chosen_: dict[str, Any] = {}
@@ -65,7 +67,10 @@ class NetworkPredictor:
         self._base_rate = float(labels.mean())
         if data.task.kind == "sum":
             self._scale = ValueScale.of(data.of("train").snapshots["value"].to_numpy())
-        self.model = JourneyModel(self.config, self.tokenizer, self._base_rate, self._scale)
+        if data.task.horizons is not None:
+            intervals = data.of("train").snapshots["interval"].to_numpy()
+            self._hazards = Hazards.of(intervals, len(data.task.horizons))
+        self.model = self._untrained(self.tokenizer)
         module = JourneyDataModule(
             data,
             context=self.config.context,
@@ -77,6 +82,10 @@ class NetworkPredictor:
         curves = loggers(self._logger, folder, self.config.name)
         self.validation_score_, self.chosen_ = learn(training, module, trainer, folder, curves)
 
+    def _untrained(self, tokenizer: Tokenizer) -> JourneyModel:
+        head = self._scale or self._hazards
+        return JourneyModel(self.config, tokenizer, self._base_rate, head)
+
     @property
     def context(self) -> int:
         """How many of the latest events it sees at most."""
@@ -85,7 +94,14 @@ class NetworkPredictor:
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
         answers = self._answers(data)
+        if self._hazards is not None:
+            return answers.reshape(-1, len(self._hazards.rates))[:, -1]
         return answers if self._scale is None else scores_and_amounts(answers)[0]
+
+    def score_each(self, data: TaskData) -> np.ndarray:
+        """Return the log-odds by each horizon, (n, K); of a `time_to` task."""
+        assert self._hazards is not None
+        return self._answers(data).reshape(-1, len(self._hazards.rates))
 
     def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
         """Return the log-odds, and the expected amount of a buyer; of a `sum` task."""
@@ -115,6 +131,7 @@ class NetworkPredictor:
                     "tokenizer": self.tokenizer.to_dict(),
                     "base_rate": self._base_rate,
                     "scale": None if self._scale is None else asdict(self._scale),
+                    "hazards": None if self._hazards is None else list(self._hazards.rates),
                     "validation_score": self.validation_score_,
                     "weights": self.model.state_dict(),
                 },
@@ -130,9 +147,9 @@ class NetworkPredictor:
         network._base_rate = content["base_rate"]
         scale = content.get("scale")
         network._scale = None if scale is None else ValueScale(**scale)
-        network.model = JourneyModel(
-            config, network.tokenizer, content["base_rate"], network._scale
-        )
+        rates = content.get("hazards")
+        network._hazards = None if rates is None else Hazards(tuple(rates))
+        network.model = network._untrained(network.tokenizer)
         network.model.load_state_dict(content["weights"])
         network.model.eval()
         network.validation_score_ = content["validation_score"]
@@ -169,8 +186,8 @@ def score_windows(
     """Run a network, trained or exported, over all snapshots of the data.
 
     Returns:
-        (snapshots,) float64; of a `sum` task (snapshots, 2), see `ValueAnswers`; of a `next` one
-        (snapshots, D), see `NextNetwork`.
+        (snapshots,) float64; of a `sum` task (snapshots, 2), see `ValueAnswers`; of a `time_to` one
+        (snapshots, K), see `HazardAnswers`; of a `next` one (snapshots, D), see `NextNetwork`.
     """
     model = model.eval()
     if device != "cpu":  # moving, even to where it is, is not for threads that share a GRU

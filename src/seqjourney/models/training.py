@@ -17,13 +17,14 @@ from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import BinaryAveragePrecision
 
 from seqjourney.config import NetworkConfig
-from seqjourney.models.model import JourneyModel
+from seqjourney.models.hazard_head import HazardAnswers, hazard_loss
+from seqjourney.models.model import JourneyModel, MeanLogOdds
 from seqjourney.models.value_head import ValueAnswers, amount_loss
 from seqjourney.sequences.batching import Batch
 
 MONITOR = "validation_average_precision"
 # Of a `sum` task: the likelihood judges every customer's amount, where a Gini rests on the few
-# largest and jumps from epoch to epoch.
+# largest and jumps from epoch to epoch. Of a `time_to` task it judges all horizons at once.
 VALUE_MONITOR = "validation_loss"
 
 
@@ -83,7 +84,8 @@ class AveragedTraining(pl.LightningModule):
 class JourneyTraining(AveragedTraining):
     """Binary cross-entropy at every snapshot, and of a `sum` task the likelihood of the amount.
 
-    Validation by average precision; of a `sum` task by the loss.
+    Of a `time_to` task the likelihood of the interval. Validation by average precision; of these
+    two by the loss.
     """
 
     model: JourneyModel
@@ -92,11 +94,13 @@ class JourneyTraining(AveragedTraining):
         """Wrap a model; see `AveragedTraining`."""
         super().__init__(model, config, batch_weight)
         self._precision = BinaryAveragePrecision()
-        self.monitor = VALUE_MONITOR if isinstance(model.answers, ValueAnswers) else MONITOR
+        self.monitor = MONITOR if isinstance(model.answers, MeanLogOdds) else VALUE_MONITOR
 
     def _loss(self, raw: Tensor, batch: Batch) -> Tensor:
-        """Return the mean loss of the members' answers, (M, B, S[, 3]) -> ()."""
+        """Return the mean loss of the members' answers, (M, B, S[, 3 or K]) -> ()."""
         answers = self.model.answers
+        if isinstance(answers, HazardAnswers):
+            return hazard_loss(raw, batch.values, batch.weights)
         if not isinstance(answers, ValueAnswers):
             return weighted_loss(raw, batch)
         amounts = amount_loss(raw, batch.values, batch.weights, answers)
@@ -118,7 +122,8 @@ class JourneyTraining(AveragedTraining):
         raw = averaged.each(*batch.inputs)
         answers = averaged.answers(raw)
         asked = batch.weights > 0
-        logits = answers if self.monitor == MONITOR else answers[..., 0]
+        last = isinstance(self.model.answers, HazardAnswers)
+        logits = answers if self.monitor == MONITOR else answers[..., -1 if last else 0]
         # The metric squashes what lies outside [0, 1] itself; be explicit instead.
         self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
         loss = self._loss(logits if self.monitor == MONITOR else raw, batch)

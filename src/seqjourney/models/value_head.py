@@ -53,6 +53,15 @@ class ValueScale:
         least = max(0.05, 0.1 * self.deviation)
         return least, max(1.5 * self.deviation, 2 * least)
 
+    @property
+    def outputs(self) -> int:
+        """Of a network's last layer."""
+        return OUTPUTS
+
+    def answers(self) -> "ValueAnswers":
+        """Return what turns outputs into answers."""
+        return ValueAnswers(self)
+
     def first_bias(self) -> list[float]:
         """Where mu and sigma (before it is bounded) start: at those of all amounts."""
         least, most = self.bounds

@@ -15,13 +15,17 @@ from seqjourney.config import (
     NextCountsConfig,
     TransformerConfig,
 )
+from seqjourney.files import read_json
 from seqjourney.sequences.task_data import Predictor
 
 NETWORKS = ("gru", "transformer")
 
 
-def build(model: ModelConfig, logger: LoggerConfig) -> Predictor:
-    """Return an untrained model; none for `next` tasks alone is among them."""
+def build(model: ModelConfig, logger: LoggerConfig, by_horizon: bool = False) -> Predictor:
+    """Return an untrained model; none for `next` tasks alone is among them.
+
+    `by_horizon` is for `time_to` tasks, of which a baseline learns each horizon by itself.
+    """
     if isinstance(model, GRUConfig | TransformerConfig):
         from seqjourney.models.network import NetworkPredictor
 
@@ -31,9 +35,10 @@ def build(model: ModelConfig, logger: LoggerConfig) -> Predictor:
 
         return Blend(model)
     from seqjourney import baselines
+    from seqjourney.baselines.per_horizon import PerHorizon
 
     assert not isinstance(model, NextCountsConfig)
-    return baselines.build(model)
+    return PerHorizon(model) if by_horizon else baselines.build(model)
 
 
 def load(folder: Path, kind: str) -> Predictor:
@@ -52,5 +57,8 @@ def load(folder: Path, kind: str) -> Predictor:
 
         return Blend.load(folder)
     from seqjourney.baselines import baseline_class
+    from seqjourney.baselines.per_horizon import PerHorizon
 
+    if "horizons" in read_json(folder / "model.json"):
+        return PerHorizon.load(folder)
     return baseline_class(kind).load(folder)

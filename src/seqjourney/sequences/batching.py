@@ -36,7 +36,7 @@ class Batch:
     labels: Tensor  # (B, S) float32
     weights: Tensor  # (B, S) float32, 0 where padded
     rows: Tensor  # (B, S) int64 position in the snapshot table, -1 where padded
-    values: Tensor  # (B, S) float32, what came in; 0 where padded, and but for `sum` tasks
+    values: Tensor  # (B, S) float32, what a `sum` task's came in, a `time_to`'s interval; else 0
 
     def to(self, device: torch.device | str) -> Batch:
         """Move all tensors; Lightning calls this."""
@@ -108,9 +108,9 @@ class Collator:
         self._cutoffs = cutoff.to_numpy("datetime64[us]").astype(np.int64)
         self._labels = data.snapshots["label"].to_numpy(np.float32)
         self._weights = data.snapshots["weight"].to_numpy(np.float32)
-        summed = "value" in data.snapshots
+        more = [name for name in ("value", "interval") if name in data.snapshots]
         self._values = (
-            data.snapshots["value"].to_numpy(np.float32) if summed else np.zeros_like(self._labels)
+            data.snapshots[more[0]].to_numpy(np.float32) if more else np.zeros_like(self._labels)
         )
 
     def __call__(self, chosen: Sequence[int]) -> Batch:

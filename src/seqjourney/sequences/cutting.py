@@ -94,6 +94,7 @@ def cut_task(
     policy = consent_policy(prepared)
     excluded: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     labels: Counter[tuple[str, int]] = Counter()
+    by_horizon = {asked: Counter[tuple[str, int]]() for asked in resolved.by_horizon()}
     with replacing_folder(prepared / "tasks" / task.name) as folder, ExitStack() as stack:
         writer = None
         for files in _parts(event_log_files(prepared), part_events):
@@ -105,6 +106,9 @@ def cut_task(
                 excluded[split].update(left_out[split])
                 excluded[split].update(uncovered.get(split, {}) if policy else {})
             labels.update(zip(cut["split"], cut["label"].tolist(), strict=True))
+            for position, counts in enumerate(by_horizon.values()):
+                came = (cut["interval"] <= position).astype(int)
+                counts.update(zip(cut["split"], came.tolist(), strict=True))
             if len(cut):
                 table = pa.Table.from_pandas(cut, preserve_index=False)
                 if writer is None:
@@ -112,6 +116,8 @@ def cut_task(
                     writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
                 writer.write_table(table)
         check_classes(labels, task)
+        for asked, counts in by_horizon.items():
+            check_classes(counts, resolved.by_horizon()[asked])
         stack.close()
         assert resolved.cutoffs is not None
         cutoffs_us = [round(c.timestamp() * 1e6) for c in resolved.cutoffs.of("train")]

@@ -121,6 +121,8 @@ def cut_snapshots(
     A `sum` task also has `value`, float64: what the target events of the window add up to, exact
     to a millionth. Its label says whether that is more than nothing. Of a task with `above` only
     target events of a higher value count, those without one never; compared to a millionth too.
+    A `time_to` task has `interval`, int64: the position of the first horizon by which a target
+    event has happened; where none has, how many horizons there are. Its label looks at the longest.
 
     Raises:
         DataError: a customer is not in the store.
@@ -170,6 +172,8 @@ def cut_snapshots(
     found = {"hit": inside.count()}
     if task.kind == "sum":
         found["value"] = _exact(inside[task.value]).sum().cast("float64")
+    if task.kind == "time_to":
+        found["first"] = inside.timestamp.min()
     hits = inside.group_by(keys).aggregate(**found)
     rows = known.left_join(hits, keys).select(*known.columns, *found)
     frame = rows.to_pandas()
@@ -178,9 +182,18 @@ def cut_snapshots(
     if task.kind == "sum":
         frame["value"] = frame["value"].astype(np.float64).fillna(0.0)
         happened = frame["value"].to_numpy() > 0
+    if task.horizons is not None:
+        frame["interval"] = _interval(frame.pop("first") - frame["cutoff"], task.horizons)
     frame["label"] = (~happened if task.kind == "absence" else happened).astype(np.int8)
     frame["weight"] = 1.0
     return _eligible(frame, task)
+
+
+def _interval(waited: pd.Series, horizons: Sequence[timedelta]) -> np.ndarray:
+    """Return the position of the first horizon that a wait does not exceed; a missing one, none."""
+    ends = np.array(horizons, "timedelta64[us]").astype(np.int64)
+    us = waited.to_numpy("timedelta64[us]").astype(np.int64)
+    return np.where(waited.isna(), len(ends), np.searchsorted(ends, us, side="left"))
 
 
 def eligible_customers(

@@ -29,7 +29,9 @@ class TaskData:
     `snapshots` has one row per (customer, cutoff): `customer_id` (str), `customer_index` (int64,
     position in the store), `cutoff` (datetime64[us, UTC]), `end` (int64, how many of the
     customer's tokens are known at the cutoff), `split` (train, validation, test), `label` (int8),
-    `weight` (float64); of a `sum` task also `value` (float64, money: what came in, less refunds).
+    `weight` (float64); of a `sum` task also `value` (float64, money: what came in, less refunds);
+    of a `time_to` task also `interval` (int64, by which horizon it happened; how many horizons
+    there are where it did not).
     """
 
     task: TaskConfig
@@ -42,6 +44,17 @@ class TaskData:
         """Return the same data with only the snapshots of one split."""
         chosen = self.snapshots[self.snapshots["split"] == split].reset_index(drop=True)
         return replace(self, snapshots=chosen)
+
+    def by_horizon(self) -> dict[str, TaskData]:
+        """Return the data of the occurrence by each horizon of a `time_to` task, ascending."""
+        asked = {}
+        for position, (name, task) in enumerate(self.task.by_horizon().items()):
+            snapshots = self.snapshots
+            if "interval" in snapshots:  # not where labels are unknown
+                came = (snapshots["interval"] <= position).astype(np.int8)
+                snapshots = snapshots.drop(columns="interval").assign(label=came)
+            asked[name] = replace(self, task=task, snapshots=snapshots)
+        return asked
 
 
 class Asked(Protocol):
@@ -104,4 +117,13 @@ class ValuePredictor(Predictor, Protocol):
 
     def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
         """Return `score`, and an amount of money, 0 or more, before calibration. (n,), (n,)."""
+        ...
+
+
+@runtime_checkable
+class HorizonPredictor(Predictor, Protocol):
+    """A model that can say by when: what a `time_to` task needs. Its `score` is by the longest."""
+
+    def score_each(self, data: TaskData) -> np.ndarray:
+        """Return one score per snapshot and horizon, (n, K)."""
         ...

@@ -177,6 +177,7 @@ class Shards:
         most = min(MOST_CUSTOMERS, max(piece, _WORTH_A_PIECE))
         self._bounds = plan_shards(customers.store.offsets, most, MOST_EVENTS)
         value = [("expected_value", pa.float64())] if scorer.value_calibrator is not None else []
+        value += [(name, pa.float64()) for name in scorer.horizon_columns]
         withheld = [("withheld", pa.string())] if scorer.consent.purpose is not None else []
         self._schema = pa.schema(_COLUMNS + value + withheld)
 

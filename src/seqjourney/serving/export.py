@@ -8,6 +8,7 @@ context) and `model_card.md`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,17 @@ def shapes_of(batch: Batch) -> list[tuple[torch.Tensor, ...]]:
     return found
 
 
-def describe_fields(tokenizer: Tokenizer, *, summed: bool) -> str:
-    """Say what the tensors hold, for the model card; `summed` is for a task that sums."""
+def describe_fields(
+    tokenizer: Tokenizer, *, summed: bool = False, horizons: Sequence[str] = ()
+) -> str:
+    """Say what the tensors hold, for the model card.
+
+    `summed` is for a task that sums, `horizons` for one that has several.
+    """
+    by_horizon = (
+        f"returns (B, S, {len(horizons)}) float32 log-odds before calibration that the event has "
+        f"come by {', '.join(horizons)}. "
+    )
     categorical = ", ".join(tokenizer.categorical_fields)
     numeric = ", ".join(tokenizer.numeric_fields) or "none"
     return (
@@ -128,6 +138,8 @@ def describe_fields(tokenizer: Tokenizer, *, summed: bool) -> str:
             "returns (B, S, 2) float32: log-odds before calibration, and the natural logarithm of "
             "the amount expected of a buyer. "
             if summed
+            else by_horizon
+            if horizons
             else "returns (B, S) float32 log-odds before calibration. "
         )
         + "Events are ordered by when they "
@@ -145,6 +157,7 @@ def model_card(
 ) -> str:
     """Write the model card: data, cutoffs, metrics, intended use, limits."""
     cutoffs = task["cutoffs"]
+    horizons = about.get("horizon_calibrators") or {}
 
     def span(split: str) -> str:
         moments = cutoffs[split]
@@ -156,8 +169,8 @@ def model_card(
 
     validation = ", ".join(f"{k} {v:.4f}" for k, v in run["validation"].items())
     if metrics:
-        names = ("normalised_gini", "value_total_bias", "average_precision", "roc_auc",
-                 "lift_at_10", "brier", "ece")  # fmt: skip
+        names = ("concordance", "normalised_gini", "value_total_bias", "average_precision",
+                 "roc_auc", "lift_at_10", "brier", "ece")  # fmt: skip
         found = [
             f"- {n}: {metrics[n]['value']:.4f} [{metrics[n]['low']:.4f}, {metrics[n]['high']:.4f}]"
             for n in names
@@ -186,9 +199,9 @@ On validation, where settings were chosen: {validation}.
 
 ## Input
 
-{describe_fields(tokenizer, summed="value_calibrator" in about)}
+{describe_fields(tokenizer, summed="value_calibrator" in about, horizons=list(horizons))}
 
-The probability is {read_calibrator(about["calibrator"], "run.json").formula}.
+{_describe_probability(about)}
 {_describe_value(about)}
 ## Intended use
 
@@ -199,6 +212,18 @@ rate has moved without calibrating again.
 
 Made by seqjourney at {run["revision"]}, seed {config.seed}.
 """
+
+
+def _describe_probability(about: dict[str, Any]) -> str:
+    """Say how a probability is reckoned, by each horizon where there are several."""
+    horizons = about.get("horizon_calibrators")
+    if not horizons:
+        return f"The probability is {read_calibrator(about['calibrator'], 'run.json').formula}."
+    lines = [f"- by {h}: {read_calibrator(v, 'run.json').formula}" for h, v in horizons.items()]
+    return (
+        "The probability, or that by a shorter horizon where that one is higher, is\n\n"
+        + "\n".join(lines)
+    )
 
 
 def _describe_value(about: dict[str, Any]) -> str:

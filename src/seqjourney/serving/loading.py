@@ -51,7 +51,7 @@ def _load_run(folder: Path) -> Scorer:
         about = read_json(path)
         config = served_config(about["config"], str(path))
         kind, calibrator = about["kind"], read_calibrator(about["calibrator"], path)
-        values = about.get("value_calibrator")
+        values, horizons = about.get("value_calibrator"), about.get("horizon_calibrators")
     with _ours(folder / "task.json") as path:
         task = parse(TaskConfig, read_json(path)["task"], str(path))
     with _ours(folder / ("model.pt" if kind in predictors.NETWORKS else "model.json")):
@@ -67,19 +67,27 @@ def _load_run(folder: Path) -> Scorer:
         config.data.name,
         model_fingerprint(folder),
         values,
+        horizons,
     )
 
 
 class Exported:
     """An exported network: the same batches through TorchScript."""
 
-    def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
+    def __init__(self, module: Any, tokenizer: Tokenizer, context: int, horizons: int = 0):
         self.module, self._tokenizer, self.context = module, tokenizer, context
+        self._horizons = horizons
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return one score per snapshot; see `Predictor.score`."""
+        if self._horizons:
+            return self.score_each(data)[:, -1]
         answers = self._answers(data)
         return answers if answers.ndim == 1 else answers[:, 0]
+
+    def score_each(self, data: TaskData) -> np.ndarray:
+        """Return scores by each horizon; see `HorizonPredictor`."""
+        return self._answers(data).reshape(-1, self._horizons)
 
     def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and amounts of a task that sums; see `ValuePredictor`."""
@@ -102,17 +110,19 @@ def _load_export(file: Path) -> Scorer:
     with _ours(file):
         about = json.loads(content["seqjourney.json"])
         tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
+        task = parse(TaskConfig, about["task"], str(file))
         return Scorer(
-            Exported(module, tokenizer, about["context"]),
+            Exported(module, tokenizer, about["context"], len(task.by_horizon())),
             tokenizer,
             read_calibrator(about["calibrator"], file),
-            parse(TaskConfig, about["task"], str(file)),
+            task,
             about["reading"],
             parse(ConsentPolicy, about["consent"], str(file)),
             about["model"],
             about.get("data", about["name"]),
             about.get("fingerprint", ""),
             about.get("value_calibrator"),
+            about.get("horizon_calibrators"),
         )
 
 

@@ -41,6 +41,15 @@ class _ValueScores(_Scores, Protocol):
         ...
 
 
+@runtime_checkable
+class _HorizonScores(_Scores, Protocol):
+    """What a task of several horizons asks of a model."""
+
+    def score_each(self, data: TaskData) -> np.ndarray:
+        """See `HorizonPredictor`."""
+        ...
+
+
 class Scorer:
     """A trained model with its tokenizer and calibrator."""
 
@@ -56,7 +65,9 @@ class Scorer:
         trained_on: str,
         fingerprint: str,
         value_calibrator: dict[str, Any] | None = None,
+        horizon_calibrators: dict[str, Any] | None = None,
     ):
+        from seqjourney.evaluation.horizons import HorizonCalibrator
         from seqjourney.evaluation.value_calibration import ValueCalibrator
 
         self.model, self.tokenizer, self.task = model, tokenizer, task
@@ -71,7 +82,24 @@ class Scorer:
         self.value_calibrator = (
             None if value_calibrator is None else ValueCalibrator.from_dict(value_calibrator)
         )
+        if list(task.by_horizon()) != list(horizon_calibrators or ()):
+            raise DataError(
+                f"task '{task.name}' has horizons {', '.join(task.by_horizon()) or 'none'}, and "
+                f"the model's calibrators are of {', '.join(horizon_calibrators or ()) or 'none'}; "
+                "train or export it again."
+            )
+        self.horizon_calibrator = (
+            None
+            if horizon_calibrators is None
+            else HorizonCalibrator.from_dict(horizon_calibrators, f"task '{task.name}'")
+        )
         self.reading = reading
+
+    @property
+    def horizon_columns(self) -> list[str]:
+        """Columns of a task with several horizons: `score_7d`, `probability_7d` and so on."""
+        names = self.task.by_horizon()
+        return [f"{what}_{name}" for name in names for what in ("score", "probability")]
 
     def __repr__(self) -> str:
         return f"Scorer(model={self.kind!r}, task={self.task.name!r}, data={self.trained_on!r})"
@@ -98,7 +126,8 @@ class Scorer:
 
         Returns:
             One row per customer: `customer_id`, `cutoff`, `score` (log-odds or rank, as the model
-            gives it) and `probability` (calibrated), of a task that sums also `expected_value`;
+            gives it) and `probability` (calibrated), of a task that sums also `expected_value`, of
+            one with several horizons (these are of the longest) `score_7d`, `probability_7d` etc.;
             all are NaN for a customer of whom nothing was known by then, and for one who may not
             be scored (`withheld` says why, where the model's data needed consent).
 
@@ -159,7 +188,7 @@ class Scorer:
 
     def certificate(self, path: str | Path) -> Certificate:
         """Find this model's certificate of the precision gate; see `flagging.read_certificate`."""
-        return read_certificate(path, self.task.name, self.fingerprint)
+        return read_certificate(path, self.task.main, self.fingerprint)
 
     def eligible(self, events: Any, cutoff: datetime) -> np.ndarray:
         """Return the ids of the customers in an event log (Ibis) whom the task asks about."""
@@ -169,8 +198,13 @@ class Scorer:
 
     def score_data(self, data: TaskData, withheld: pd.Series | None = None) -> pd.DataFrame:
         """Score the snapshots of task data; `withheld` says who may not be, and why."""
-        if self.value_calibrator is None:
-            scores, amounts = np.asarray(self.model.score(data), np.float64), None
+        amounts = each = None
+        if self.horizon_calibrator is not None:
+            assert isinstance(self.model, _HorizonScores)
+            each = self.model.score_each(data)
+            scores = each[:, -1]
+        elif self.value_calibrator is None:
+            scores = np.asarray(self.model.score(data), np.float64)
         else:
             assert isinstance(self.model, _ValueScores)
             scores, amounts = self.model.score_and_amount(data)
@@ -181,6 +215,11 @@ class Scorer:
             known &= result["withheld"].isna().to_numpy()
         result["score"] = np.where(known, scores, np.nan)
         result["probability"] = np.where(known, self.calibrator(scores), np.nan)
+        if each is not None and self.horizon_calibrator is not None:
+            by_horizon = np.stack([each, self.horizon_calibrator(each)], axis=2)
+            by_horizon[~known] = np.nan
+            result[self.horizon_columns] = by_horizon.reshape(len(result), -1)
+            result["probability"] = by_horizon[:, -1, 1]
         if amounts is not None and self.value_calibrator is not None:
             expected = self.value_calibrator(amounts, result["probability"].to_numpy())
             result["expected_value"] = np.where(known, expected, np.nan)

@@ -48,6 +48,9 @@ class Scored:
     """Why the customer may not be scored, where the model's data needed consent."""
     expected_value: float | None = None
     """Of a task that sums; NaN like the score."""
+    by_horizon: Mapping[str, float] | None = None
+    """Of a task with several horizons: the probability by `7d` and so on, the last one
+    `probability`; NaN like the score."""
 
 
 class Stream:
@@ -241,9 +244,15 @@ class Stream:
         asked = [i for i, state in enumerate(states) if state.count and withheld[i] is None]
         scores = np.full(len(states), np.nan)
         amounts = np.full(len(states), np.nan)
+        horizons = self.scorer.horizon_calibrator
+        names = list(horizons.curves) if horizons is not None else []
+        by_horizon = np.full((len(states), len(names)), np.nan) if names else None
         if asked:
             answers = self._network.answer([states[i] for i in asked], [cutoffs[i] for i in asked])
-            if self._values is None:
+            if by_horizon is not None:
+                by_horizon[asked] = answers
+                scores[asked] = answers[:, -1]
+            elif self._values is None:
                 scores[asked] = answers
             else:
                 scores[asked], amounts[asked] = scores_and_amounts(answers)
@@ -251,10 +260,15 @@ class Stream:
         expected: Sequence[float | None] = [None] * len(states)
         if self._values is not None:
             expected = self._values(amounts, probabilities).tolist()
-        rows = zip(customers, cutoffs, scores, probabilities, withheld, expected, strict=True)
+        each: Sequence[Mapping[str, float] | None] = [None] * len(states)
+        if horizons is not None and by_horizon is not None:
+            curves = horizons(by_horizon)
+            probabilities = curves[:, -1]
+            each = [dict(zip(names, curve, strict=True)) for curve in curves.tolist()]
+        rows = zip(customers, cutoffs, scores, probabilities, withheld, expected, each, strict=True)
         return [
-            Scored(customer, moment_of(cutoff), float(score), float(probability), why, value)
-            for customer, cutoff, score, probability, why, value in rows
+            Scored(customer, moment_of(cutoff), float(score), float(probability), why, value, by)
+            for customer, cutoff, score, probability, why, value, by in rows
         ]
 
     def _withheld(self, state: State) -> str | None:

@@ -194,12 +194,12 @@ class Embedding:
 
 
 class Head:
-    """Answer and snapshot token side by side -> log-odds; of a task that sums, three numbers."""
+    """Answer and snapshot token side by side -> log-odds; of some tasks, several numbers."""
 
     def __init__(self, module: Any):
         layers = list(module.children())
         self.first, self.last = Linear.of(layers[0]), Linear.of(layers[-1])
 
     def __call__(self, answers: np.ndarray, snapshots: np.ndarray) -> np.ndarray:
-        """(R, D), (R, D) -> (R, 1 or 3)."""
+        """(R, D), (R, D) -> (R, 1, or what `Head.outputs` says)."""
         return self.last(gelu(self.first(np.concatenate([answers, snapshots], 1))))

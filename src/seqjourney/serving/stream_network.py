@@ -18,6 +18,7 @@ import numpy as np
 from scipy.special import expit
 
 from seqjourney.errors import DataError
+from seqjourney.models.hazard_head import odds_by_horizon
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 from seqjourney.serving.stream_events import Token
 from seqjourney.serving.stream_gru import GRUSteps
@@ -98,6 +99,7 @@ class Network:
         self._members = [_read_member(member, context) for member in module.members.children()]
         self._context, self._history_us = context, tokenizer.history_us
         self._sigma = _bounds_of_sigma(module)
+        self._by_horizon = hasattr(getattr(module, "answers", None), "horizons")
         self.fingerprint = _fingerprint(module, tokenizer, context)
 
     @property
@@ -145,8 +147,8 @@ class Network:
     def answer(self, states: Sequence[State], cutoffs: Sequence[int]) -> np.ndarray:
         """Return the log-odds of customers, each with a token at least, at moments. (R,) float64.
 
-        Of a task that sums (R, 2), as `ValueAnswers`. No state is changed. The moments, in
-        microseconds UTC, must not lie before what is known.
+        Of a task that sums (R, 2), as `ValueAnswers`; of one with several horizons (R, K). No state
+        is changed. The moments, in microseconds UTC, must not lie before what is known.
         """
         asked = np.array(cutoffs, np.int64)
         first, last = np.array([(s.times[0], s.times[-1]) for s in states], np.int64).T
@@ -162,6 +164,8 @@ class Network:
             answers.append(member.head(found, snapshots))
         if self._sigma is not None:
             return _value_answers(np.stack(answers).astype(np.float64), *self._sigma)
+        if self._by_horizon:
+            return odds_by_horizon(np.add.reduce(answers).astype(np.float64) / len(answers))
         return np.add.reduce(answers)[:, 0].astype(np.float64) / len(answers)
 
 

@@ -208,5 +208,11 @@ def _plain(scored: Scored) -> dict[str, Any]:
         "score": None if missing else scored.score,
         "probability": None if missing else scored.probability,
         **({"expected_value": None} if value and missing else value),
+        **({} if scored.by_horizon is None else {"by_horizon": _probabilities(scored)}),
         "withheld": scored.withheld,
     }
+
+
+def _probabilities(scored: Scored) -> dict[str, float | None]:
+    found = scored.by_horizon or {}
+    return {name: None if math.isnan(value) else value for name, value in found.items()}

@@ -21,6 +21,9 @@ class Score(BaseModel):
     expected_value: float | None = Field(
         None, description="Only of a model that says how much; null like the score"
     )
+    by_horizon: dict[str, float | None] | None = Field(
+        None, description="Only of a model with several horizons: the probability by each"
+    )
     withheld: str | None = Field(description="Why the customer may not be scored, or null")
 
 
