@@ -97,3 +97,9 @@ def test_the_regression_converges_from_far_away_and_refuses_separation():
     assert np.isfinite(fit_logistic(x, np.array([0, 1, 0, 1, 1, 0]), np.ones((1, 6)))).all()
     assert np.isnan(fit_logistic(x, np.array([0, 0, 0, 1, 1, 1]), np.ones((1, 6)))).all()
     assert np.isnan(fit_logistic(np.ones(4), np.array([0, 1, 0, 1]), np.ones((1, 4)))).all()
+    # Those who count are all alike in the first weighting; the second is fitted all the same.
+    label, weights = np.array([0, 1, 0, 1, 1, 0]), np.array([[0, 0, 0, 0, 1, 1], [1.0] * 6])
+    x = np.array([-4.0, -1.0, 0.0, 1.0, 3.0, 3.0])
+    with np.errstate(all="raise"):
+        first, second = fit_logistic(x, label, weights)
+    assert np.isnan(first).all() and np.isfinite(second).all()

@@ -63,7 +63,7 @@ def evaluate(
     from seqjourney.evaluation.predictions import join_runs, read_predictions
     from seqjourney.evaluation.report import write_report
     from seqjourney.evaluation.results import task_results
-    from seqjourney.evaluation.times import find_times
+    from seqjourney.evaluation.times import find_times, order_of
     from seqjourney.evaluation.trials import limit_of
 
     if replicates < 2:
@@ -73,7 +73,7 @@ def evaluate(
     about = _descriptions(paths)
     for path, frame in zip(paths, frames, strict=True):
         check_predictions(frame, _horizon(path))
-    tasks = join_runs(frames)
+    tasks = sorted(join_runs(frames), key=lambda task: order_of(task.task))
     times = find_times(tasks, "test")
     mention_other_data(paths)
     known = list(zip(paths, frames, strict=True))
@@ -301,9 +301,9 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
     how_much = (("normalised_gini", "Gini", "number"), ("value_share_at_10", "top 10 %", "percent"),
                 ("value_total_bias", "bias", "percent"), *who[:1])  # fmt: skip
     for task, results in metrics["tasks"].items():
-        columns = how_much if "value" in results else who
+        columns: Sequence[tuple[str, str, str]] = how_much if "value" in results else who
         if "times" in results:
-            columns = (*who[:-1], ("concordance", "C-index", "number"))
+            columns = (*who[:2], ("concordance", "C-index", "number"))
         table = Table(title=escape(task), title_justify="left", title_style="bold", box=box.SIMPLE)
         table.add_column("model", overflow="fold")
         for _, heading, _ in columns:

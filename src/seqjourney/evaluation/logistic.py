@@ -40,6 +40,12 @@ def fit_logistic(
     for _ in range(MAX_STEPS):
         w, p = weights[active], penalty[active]
         step = _newton_step(out[active], x, label, w, p)
+        lost = ~np.isfinite(step).all(axis=1)  # no spread among the rows that count
+        if lost.any():
+            out[active[lost]] = np.nan
+            active, step, w, p = active[~lost], step[~lost], w[~lost], p[~lost]
+            if not len(active):
+                return out
         size = np.abs(step).max(axis=1)
         # Near the optimum Newton's step always improves; only far from it can it overshoot.
         if not (size < LARGE_STEP).all():

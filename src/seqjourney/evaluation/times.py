@@ -69,6 +69,13 @@ def find_times(tasks: Sequence[TaskPredictions], split: str) -> dict[str, Times]
     return found
 
 
+def order_of(task: str) -> tuple[str, timedelta]:
+    """Return by what tasks are sorted: by name, and one question's horizons from short to long."""
+    name, _, span = task.rpartition("@")
+    horizon = _horizon(span)
+    return (name, horizon) if name and horizon else (task, timedelta())
+
+
 def _horizon(text: str) -> timedelta | None:
     try:
         return TypeAdapter(Duration).validate_python(text)
