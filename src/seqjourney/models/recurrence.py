@@ -2,7 +2,7 @@
 
 PyTorch's own CPU layer runs some fifteen small kernels for each step and as many backward, and a
 product of matrices for the gradient of the weights at every step. Here a step is a product of
-matrices and four kernels, backward one and two; all that does not depend on the step before is
+matrices and five kernels, backward one and two; all that does not depend on the step before is
 done for all steps at once. Equal to `nn.GRU` but for rounding. On CUDA `nn.GRU` is cuDNN's.
 
     r, z = sigmoid(W_r x + U_r h), sigmoid(W_z x + U_z h)
@@ -55,7 +55,9 @@ class _Recurrence(torch.autograd.Function):
         wide = gates.view(steps * rows, 3 * width)
         torch.addmm((b_in + b_rec)[:two], flat, w_in[:two].t(), out=wide[:, :two])
         wide[:, two:] = b_rec[two:]
-        new = torch.addmm(b_in[two:], flat, w_in[two:].t()).view(steps, rows, width)
+        # tanh(a) = 2 sigmoid(2 a) - 1, and PyTorch's sigmoid is five times as fast: 2 a from here.
+        doubled = torch.addmm(b_in[two:], flat, w_in[two:].t(), beta=2, alpha=2)
+        new, minus = doubled.view(steps, rows, width), doubled.new_tensor(-1.0)
         states = flat.new_empty(steps + 1, rows, width)
         states[0] = start
         before, kept = states[0], w_rec.t()
@@ -69,7 +71,8 @@ class _Recurrence(torch.autograd.Function):
         ):
             step.addmm_(before, kept)
             open_.sigmoid_()
-            torch.lerp(n.addcmul_(r, recalled).tanh_(), before, z, out=after)
+            torch.add(minus, n.addcmul_(r, recalled, value=2).sigmoid_(), alpha=2, out=n)
+            torch.lerp(n, before, z, out=after)
             before = after
         ctx.save_for_backward(flat, w_in, w_rec, gates, new, states)
         return states
