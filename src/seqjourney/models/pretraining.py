@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqjourney.cli import say
 from seqjourney.config import LoggerConfig, NetworkConfig, TrainerConfig
 from seqjourney.files import replacing_file
 from seqjourney.models.embedding import GapCode
@@ -71,6 +72,9 @@ def pretrain(
         NextEvents(model, config, data.tokenizer), config, module.mean_batch_weight(), answers
     )
     shorter = trainer.model_copy(update={"max_epochs": config.pretrain_epochs, "least_steps": 0})
+    if trainer.progress:
+        customers = questions.snapshots["customer_index"].nunique()
+        say(f"{config.name}: pretraining first, on what comes next in {customers:,} histories")
     curves = loggers(LoggerConfig(), folder / "pretraining", config.name)
     loss, steps = learn(training, module, shorter, done.parent, curves)
     found = {"loss": loss, **steps}
