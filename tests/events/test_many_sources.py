@@ -20,6 +20,7 @@ from seqjourney.events.engine import connect
 from seqjourney.events.hashing import read_key
 from seqjourney.events.suppression import HashKey, Suppression, write_suppression
 from seqjourney.sequences.cutting import load_task_data
+from seqjourney.sequences.pretraining import pretraining_questions
 from small_logs import small_task
 
 PLAN = """\
@@ -301,6 +302,8 @@ def test_a_task_learns_nothing_from_those_who_have_withdrawn_since(shop: Shop, t
     assert shop.customer("lou") in asked and shop.customer("kim") not in asked
     assert "lou" in data.tokenizer.vocabulary["colour"]
     assert "kim" not in data.tokenizer.vocabulary["colour"]
+    taught = set(pretraining_questions(data, 0).snapshots["customer_id"])
+    assert shop.customer("lou") in taught and shop.customer("kim") not in taught
     excluded = json.loads((shop.prepared / "tasks/since/task.json").read_text())["excluded"]
     assert excluded["train"]["consent withdrawn since"] == 1
 

@@ -42,7 +42,7 @@ def writing_run(config: Config | NextConfig) -> Iterator[Path]:
         with explaining_full_disk(folder):
             yield partial
     except BaseException:
-        if (partial / "checkpoints" / "latest.ckpt").exists():
+        if _can_resume(partial):
             say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
         else:
             shutil.rmtree(partial, ignore_errors=True)
@@ -100,7 +100,7 @@ def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
         return
     if resume:
         say(f"Nothing to resume at {shown(partial)}; starting anew.")
-    if (partial / "checkpoints" / "latest.ckpt").exists():
+    if _can_resume(partial):
         say(
             f"{shown(partial)}, an interrupted training, is started anew; to go on with one, give "
             "trainer.resume=true."
@@ -108,6 +108,11 @@ def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_json(mark, comparable)
+
+
+def _can_resume(partial: Path) -> bool:
+    """Whether training, or a pretraining before it, has left a checkpoint."""
+    return any((partial / "checkpoints").rglob("latest.ckpt"))
 
 
 def write_customers(

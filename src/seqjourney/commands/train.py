@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from seqjourney.events.engine import connect
 from seqjourney.events.log import read_manifest
 from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
-from seqjourney.sequences.cutting import excluded_by_split, learnable_customers, load_task_data
+from seqjourney.sequences.cutting import excluded_by_split, load_task_data
 from seqjourney.sequences.task_data import HorizonPredictor, Predictor, TaskData, ValuePredictor
 
 
@@ -107,11 +107,7 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", answers.validation)
     write_json(partial / "task.json", describe_task(data, config))
-    until_us = round(datetime.fromisoformat(data.tokenizer.fitted_until).timestamp() * 1e6)
-    learnable = learnable_customers(
-        data.events.get_backend(), config.prepared, data.store, until_us
-    )
-    write_customers(data, partial / "trained_on.parquet", learnable)
+    write_customers(data, partial / "trained_on.parquet", data.learnable)
     write_json(
         partial / "run.json",
         {

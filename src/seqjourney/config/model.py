@@ -29,6 +29,9 @@ class _Network(Strict):
     """Token budget of a batch, padding and snapshot tokens included."""
     amount_weight: float = Field(1.0, gt=0)
     """Of a `sum` task: what the likelihood of buyers' amounts weighs against the cross-entropy."""
+    pretrain_epochs: int = Field(0, ge=0)
+    """Most epochs of learning what comes next from all histories, labelled or not, before the task
+    is learned; 0: none."""
 
 
 class GRUConfig(_Network):

@@ -3,6 +3,6 @@
 `embedding` turns raw token tensors into vectors, `gru` and `transformer` are the two backbones,
 `model` joins them with a head (`value_head` for tasks that sum), `training` is the Lightning module
 with exact resume, `learning` runs it, and `network` wraps all of it as a `Predictor`. Start reading
-at `model.JourneyModel`.
+at `model.JourneyModel`. `pretraining` may teach a network what comes next before its task.
 `next_head`, `next_training` and `next_network` are the same for `next` tasks.
 """

@@ -35,10 +35,12 @@ def learn(
     training: AveragedTraining,
     module: JourneyDataModule,
     trainer: TrainerConfig,
-    folder: Path,
+    checkpoints: Path,
     curves: list[Any],
 ) -> tuple[float, dict[str, int]]:
     """Train until validation gets no better; `training.model` then has the best averaged weights.
+
+    `checkpoints` is the folder of what a resume needs.
 
     Returns:
         Their validation score, and how many `epochs` and `steps` they took.
@@ -54,7 +56,6 @@ def learn(
         SpawnedProcesses,
     )
 
-    checkpoints = folder / "checkpoints"
     monitor, mode = training.monitor, "min" if training.monitor == VALUE_MONITOR else "max"
     best = ModelCheckpoint(
         checkpoints,

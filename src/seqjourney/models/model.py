@@ -67,11 +67,17 @@ class Member(nn.Module):
 
         Of a `sum` task (B, S, 3), of a `time_to` one (B, S, K).
         """
+        return self.head(self.states(categorical, numeric, times, ends, cutoffs)).squeeze(-1)
+
+    def states(
+        self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
+    ) -> Tensor:
+        """Return what heads read of each snapshot, (B, S, 2D)."""
         events = self.embedding.events(categorical, numeric, times)
         snapshots = self.embedding.snapshots(times, ends, cutoffs)
         answers = self.backbone(events, snapshots, times, ends, cutoffs)
         # The snapshot token itself stands beside the answer: recency is always in plain sight.
-        return self.head(torch.cat([answers, snapshots], dim=-1)).squeeze(-1)
+        return torch.cat([answers, snapshots], dim=-1)
 
 
 class MeanLogOdds(nn.Module):

@@ -71,6 +71,13 @@ class NetworkPredictor:
             intervals = data.of("train").snapshots["interval"].to_numpy()
             self._hazards = Hazards.of(intervals, len(data.task.horizons))
         self.model = self._untrained(self.tokenizer)
+        pretrained = {}
+        if self.config.pretrain_epochs:
+            from seqjourney.models.pretraining import pretrain
+
+            found = pretrain(self.model, self.config, data, trainer, seed, folder)
+            pretrained = {"pretraining": found}
+            begin(trainer, seed)  # what follows must not depend on whether that was resumed
         module = JourneyDataModule(
             data,
             context=self.config.context,
@@ -80,7 +87,10 @@ class NetworkPredictor:
         )
         training = JourneyTraining(self.model, self.config, module.mean_batch_weight())
         curves = loggers(self._logger, folder, self.config.name)
-        self.validation_score_, self.chosen_ = learn(training, module, trainer, folder, curves)
+        self.validation_score_, steps = learn(
+            training, module, trainer, folder / "checkpoints", curves
+        )
+        self.chosen_ = steps | pretrained
 
     def _untrained(self, tokenizer: Tokenizer) -> JourneyModel:
         head = self._scale or self._hazards

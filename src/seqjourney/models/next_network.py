@@ -33,6 +33,10 @@ class NextNetworkPredictor:
             raise ConfigError(
                 f"model.members={config.members}: next tasks train one network; set it to 1."
             )
+        if config.pretrain_epochs:
+            raise ConfigError(
+                "model.pretrain_epochs: what comes next is what next tasks train for; set it to 0."
+            )
         self.config = config
         self._logger = logger or LoggerConfig()
         self._accelerator = "auto"
@@ -66,7 +70,9 @@ class NextNetworkPredictor:
         weight = module.mean_batch_weight()
         training = NextTraining(self.model, self.config, weight, data.task.negatives)
         curves = loggers(self._logger, folder, self.config.name)
-        self.validation_score_, self.chosen_ = learn(training, module, trainer, folder, curves)
+        self.validation_score_, self.chosen_ = learn(
+            training, module, trainer, folder / "checkpoints", curves
+        )
 
     def scores(self, data: NextData) -> Iterator[np.ndarray]:
         """Yield scores of all values, (q, V) float32, for consecutive questions."""

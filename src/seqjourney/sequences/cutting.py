@@ -66,7 +66,9 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
         raise DataError(f"{folder / 'snapshots.parquet'} was changed; delete {folder}, run again.")
     resolved = parse(TaskConfig, described["task"], str(folder / "task.json"))
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    return TaskData(resolved, events, store, tokenizer, snapshots)
+    until_us = round(datetime.fromisoformat(tokenizer.fitted_until).timestamp() * 1e6)
+    learnable = learnable_customers(backend, prepared, store, until_us)
+    return TaskData(resolved, events, store, tokenizer, snapshots, learnable)
 
 
 def cut_task(
@@ -168,7 +170,7 @@ def consent_policy(prepared: Path) -> ConsentPolicy | None:
 def learnable_customers(
     backend: Any, prepared: Path, store: SequenceStore, moment_us: int
 ) -> np.ndarray:
-    """Return whose tokens a tokenizer fitted at a moment may learn from, (C,) bool.
+    """Return whose tokens may be learned from at a moment, by tokenizer or network, (C,) bool.
 
     As with snapshots, both the state of consent at that moment and the latest one must allow it.
     The latest one is known only later: it decides who is left out, as the law asks, and nothing

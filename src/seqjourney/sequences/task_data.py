@@ -39,6 +39,8 @@ class TaskData:
     store: SequenceStore
     tokenizer: Tokenizer
     snapshots: pd.DataFrame
+    learnable: np.ndarray | None = None
+    """(C,) bool: whose events may teach what needs no label; everybody's if unset."""
 
     def of(self, split: str) -> Self:
         """Return the same data with only the snapshots of one split."""
