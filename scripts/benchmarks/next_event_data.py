@@ -195,7 +195,7 @@ DATA_SETS = {
                 "amazon_games_ndcg10_sampled": 0.5360,
             },
         },
-        settings={"batch_tokens": 2048},
+        settings={"batch_tokens": 2048, "dropout": 0.5},
     ),
     "diginetica": DataSet(
         read=sessions("diginetica"),

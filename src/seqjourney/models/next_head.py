@@ -23,6 +23,8 @@ from seqjourney.models.embedding import EventEmbedding
 from seqjourney.models.model import build_backbone
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
+_VALUE_SPREAD = 0.03
+
 
 class NextNetwork(nn.Module):
     """Queries for what comes next, one per snapshot, and what they are compared with."""
@@ -39,6 +41,9 @@ class NextNetwork(nn.Module):
         self.backbone = build_backbone(config, tokenizer)
         self.head = nn.Linear(config.width, config.width)
         self.field = tokenizer.categorical_fields.index(field)
+        # From a wide start, answers are noise for longer than a value that comes a dozen times
+        # takes to move; from a narrow one, each value scores its frequency and is moved from there.
+        nn.init.normal_(self.embedding.fields[self.field].weight[FIRST:], std=_VALUE_SPREAD)  # type: ignore[index]
         share = torch.as_tensor(frequency, dtype=torch.float64) + 1.0
         share = share / share.sum()
         self.preference = nn.Parameter(torch.log(share * len(share)).float())
