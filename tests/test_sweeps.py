@@ -9,7 +9,9 @@ from seqjourney import sweeps
 
 @pytest.fixture(autouse=True)
 def a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SEQJOURNEY_TRIALS_BEFORE", raising=False)
+    # Set first, so that what a test leaves is undone and reaches no other test's commands.
+    monkeypatch.setenv("SEQJOURNEY_TRIALS_BEFORE", "")
+    monkeypatch.delenv("SEQJOURNEY_TRIALS_BEFORE")
 
 
 def test_a_new_search_begins_at_nothing_and_makes_its_folder(tmp_path: Path):

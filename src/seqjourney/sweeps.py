@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -18,7 +20,7 @@ _BEFORE = "SEQJOURNEY_TRIALS_BEFORE"
 
 def register() -> None:
     """Make the resolvers known; each process that reads a configuration needs them."""
-    known = {
+    known: dict[str, Callable[..., Any]] = {
         "existing_folder": existing_folder,
         "trials_before": trials_before,
         "trials_left": trials_left,
