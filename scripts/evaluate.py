@@ -15,8 +15,9 @@ GATE = ("gate", "gate.precision", "gate.confidence", "gate.valid_for")
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
 @cli.mendable
 def main(cfg: DictConfig) -> None:
-    from seqjourney.commands.evaluate import evaluate, find_runs
-    from seqjourney.config import GateConfig, parse
+    from seqjourney.commands.evaluate import evaluate
+    from seqjourney.commands.found_runs import find_runs
+    from seqjourney.config import GateConfig, TaskConfig, parse
 
     folder = Path(cfg.output) / cfg.name
     runs = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
@@ -31,6 +32,7 @@ def main(cfg: DictConfig) -> None:
             seed=cfg.seed,
         )
         return
+    folder /= parse(TaskConfig, cli.to_plain(cfg.task), "task").period
     evaluate(
         [Path(run) for run in runs] if runs else find_runs(folder, _training()),
         Path(cfg.report) if cfg.report else folder / "report",

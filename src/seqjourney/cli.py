@@ -15,7 +15,10 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
+from seqjourney import sweeps
 from seqjourney.errors import ConfigError, SeqjourneyError
+
+sweeps.register()  # here, so that a launcher's worker, which imports this, has them too
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -23,8 +26,6 @@ def run(main: Callable[[], Any]) -> None:
     # Hydra would print its own digest of an exception; we want the exception itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("MPLBACKEND", "Agg")
-    # A sweep's study is opened before Hydra makes the sweep's folder.
-    OmegaConf.register_new_resolver("existing_folder", _existing_folder, replace=True)
     try:
         main()
     except SeqjourneyError as error:
@@ -37,6 +38,8 @@ def run(main: Callable[[], Any]) -> None:
             from seqjourney.hydra_errors import explain
 
             _stop(explain(error, command_line()), 2)
+        if kind == "submitit":
+            _stop(f"a job failed; others may still run.\n{error}", 1)
         if kind == "yaml":
             place = " ".join(str(getattr(error, "problem_mark", "")).split())
             _stop(f"not valid YAML {place}: {getattr(error, 'problem', error)}.", 2)
@@ -135,16 +138,18 @@ def shown(path: Path) -> str:
         return str(path)
 
 
+def alone() -> bool:
+    """Whether no other process of a launcher draws on the same screen: bars would garble."""
+    import multiprocessing
+
+    return multiprocessing.current_process().name == "MainProcess"
+
+
 def command_line() -> str:
     """Return the command that is running, as a person would type it again."""
     script = Path(sys.argv[0])
     words = [f"{script.parent.name}/{script.name}", *sys.argv[1:]]
     return shlex.join(["python", *words])
-
-
-def _existing_folder(path: str) -> str:
-    Path(path).mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _stop(message: str, status: int) -> NoReturn:

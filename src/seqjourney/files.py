@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def locked(place: Path, doing: str) -> Iterator[None]:
+def locked(place: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
     """Keep a file or folder, there or not yet, to this process; a second one is told who has it.
 
     The lock is on a hidden file beside it, which goes on exit. The lock of a killed process goes
@@ -36,6 +36,7 @@ def locked(place: Path, doing: str) -> Iterator[None]:
     Args:
         place: what is going to be written.
         doing: what is done to it, in one word, for whoever comes second.
+        wait: for a process that has it, rather than raise; for what is soon done.
 
     Raises:
         DataError: another process has it.
@@ -50,7 +51,7 @@ def locked(place: Path, doing: str) -> Iterator[None]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
             os.close(descriptor)

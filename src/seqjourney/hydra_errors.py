@@ -18,6 +18,20 @@ _LEAVE_NO_KEY = ("experiment", "sweep")
 _GROUPS = ("data", "task", "model", "trainer", "logger", *_LEAVE_NO_KEY)
 
 
+_EXTRAS = {
+    "hydra/launcher": {
+        "joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers",
+    },
+    "hydra/sweeper": {"optuna": "sweep"},
+    "hydra/sweeper/sampler": {"tpe": "sweep"},
+}  # fmt: skip
+"""Choices that a plugin brings, and the extra that installs it."""
+
+
+def _extra(name: str) -> str:
+    return f"seqjourney[{name}]"
+
+
 def explain(error: Exception, command: str) -> str:
     """Say what is wrong, with the nearest known name.
 
@@ -31,6 +45,8 @@ def explain(error: Exception, command: str) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         group, name = str(error.missing_cfg_file).rsplit("/", 1)
+        if group in _EXTRAS and name in _EXTRAS[group]:
+            return f"{group}={name} needs an extra: pip install '{_extra(_EXTRAS[group][name])}'."
         return f"{group}={name}: there is no such choice.{nearest(name, error.options or [])}"
     if several := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text):
         return _several_values(several[1], command)

@@ -13,14 +13,16 @@ import pandas as pd
 import pytest
 import torch
 
-from seqjourney.commands.evaluate import evaluate, find_runs
+from seqjourney.commands.evaluate import evaluate
 from seqjourney.commands.export import export
+from seqjourney.commands.found_runs import find_runs
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.simulate import simulate
 from seqjourney.commands.train import train
 from seqjourney.config import Config, DataConfig, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.predictions import read_predictions
+from seqjourney.files import read_json
 from seqjourney.models.network import NetworkPredictor
 
 ConfigOf = Callable[..., Config]
@@ -256,3 +258,46 @@ def test_evaluate_refuses_a_single_replicate(tmp_path: Path):
 def test_export_refuses_a_folder_that_is_no_run(tmp_path: Path):
     with pytest.raises(DataError, match="not a run"):
         export(tmp_path)
+
+
+def test_a_shifted_task_is_trained_on_what_was_known_then_and_pooled_with_the_last(
+    config_of: ConfigOf, shop: Path, tmp_path: Path
+):
+    folder = tmp_path / "outputs/orders"
+    task, known = config_of("recency").task.model_dump(), {}
+    for shift in ("0d", "28d"):
+        for kind in ("recency", "logistic"):
+            config = config_of(kind, task=task | {"shift": shift})
+            known[shift, kind] = train(config).folder
+    known["0d", "seed"] = train(config_of("logistic", seed=1)).folder
+    assert {str(run.relative_to(folder)) for run in known.values()} == {
+        "recency", "logistic", "logistic_seed1", "shift_28d/recency", "shift_28d/logistic",
+    }  # fmt: skip
+    now, then = (read_json(known[shift, "logistic"] / "tokenizer.json") for shift in ("0d", "28d"))
+    week = pd.Timedelta(days=7)
+    assert pd.Timestamp(now["fitted_until"]) - pd.Timestamp(then["fitted_until"]) == 4 * week
+    cutoffs = [
+        pd.read_parquet(known[shift, "logistic"] / "predictions.parquet")["cutoff"].unique()
+        for shift in ("0d", "28d")
+    ]
+    assert (cutoffs[0] - cutoffs[1] == 4 * week).all()
+    # The calibrator of then was fitted on the validation of then.
+    calibrators = [
+        read_json(known[s, "logistic"] / "run.json")["calibrator"] for s in ("0d", "28d")
+    ]
+    assert calibrators[0] != calibrators[1]
+    # Both stand beside the data, cut once each.
+    tasks = shop / "processed/shop/tasks"
+    assert (tasks / "orders/task.json").exists()
+    assert (tasks / "shift_28d/orders/task.json").exists()
+    result = evaluate(find_runs(folder), tmp_path / "report", title="t", replicates=20)
+    found = result.metrics["tasks"]["orders"]["periods"]
+    assert [period["first"][:10] for period in found["periods"]] == ["2023-09-17", "2023-10-15"]
+    assert [period["runs"] for period in found["periods"]] == [
+        {"recency": 1, "logistic": 1}, {"recency": 1, "logistic": 2},
+    ]  # fmt: skip
+    assert set(found["models"]) == {"recency", "logistic"}
+    alone = evaluate(find_runs(folder / "shift_28d"), tmp_path / "then", title="t", replicates=20)
+    then_alone = alone.metrics["tasks"]["orders"]["models"]["logistic"]["average_precision"]
+    pooled = found["periods"][0]["models"]["logistic"]["average_precision"]
+    assert pooled["value"] == pytest.approx(then_alone["value"])

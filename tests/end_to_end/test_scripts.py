@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import seqjourney
+from seqjourney.files import read_json
 
 Script = Callable[..., object]
 FAST = ["trainer=fast", "trainer.accelerator=cpu", "trainer.threads=1"]
@@ -45,6 +46,54 @@ def test_a_sweep_keeps_its_study_and_its_trials(script: Script, in_shop: list[st
     assert (folder / "0/run.json").exists()
     assert (folder / "1/run.json").exists()
     assert "model.width" in (folder / "optimization_results.yaml").read_text()
+    # A second start goes on: other settings, runs numbered on.
+    before = (folder / "0/run.json").read_bytes()
+    script("train", *words, "hydra.sweeper.n_trials=1")
+    assert (folder / "0/run.json").read_bytes() == before
+    tried = [read_json(folder / f"{number}/run.json")["config"]["model"] for number in range(3)]
+    assert len({str(settings) for settings in tried}) == 3
+
+
+def test_a_next_task_can_be_searched(script: Script, in_shop: list[str], tmp_path: Path):
+    pytest.importorskip("optuna", reason="needs the sweep extra")
+    words = ["-m", "experiment=demo_next", "sweep=transformer", *FAST, f"output={tmp_path}"]
+    script("train", *words, *in_shop, "hydra.sweeper.n_trials=1")
+    assert (tmp_path / "demo_next/sweep/transformer/0/ranks.parquet").exists()
+
+
+def test_runs_side_by_side_write_what_runs_one_by_one_write(
+    script: Script, in_shop: list[str], tmp_path: Path
+):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the launchers extra")
+    words = ["-m", "experiment=demo", "model=recency,base_rate", *FAST, *in_shop]
+    script("train", *words, f"output={tmp_path / 'one'}")
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = script("train", *words, *launcher, f"output={tmp_path / 'two'}")
+    assert done.stdout.count("validation average precision") == 2
+    assert not done.stderr
+    for model in ("recency", "base_rate"):
+        one, two = (
+            pd.read_parquet(tmp_path / f"{at}/demo/{model}/predictions.parquet")
+            for at in ("one", "two")
+        )
+        pd.testing.assert_frame_equal(one, two)
+    wrong = ["model=recency,past_value", *launcher, f"output={tmp_path / 'three'}"]
+    done = script("train", *[w for w in words if "model=" not in w], *wrong, status=2)
+    assert done.stderr.count("error: model=past_value says what customers will bring in") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_job_that_fails_under_submitit_says_why(
+    script: Script, in_shop: list[str], tmp_path: Path
+):
+    pytest.importorskip("submitit", reason="needs the launchers extra")
+    words = ["-m", "experiment=demo", *FAST, *in_shop, f"output={tmp_path}"]
+    words += ["hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path / 'jobs'}"]
+    script("train", *words, "model=recency")
+    assert (tmp_path / "demo/recency/run.json").exists()
+    done = script("train", *words, "model=past_value", status=1)
+    assert "error: model=past_value says what customers will bring in" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_newcomers_csv_goes_all_the_way(script: Script, tmp_path: Path):

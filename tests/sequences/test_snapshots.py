@@ -539,3 +539,51 @@ def test_a_horizon_by_which_nothing_happens_is_refused(small_log, tmp_path) -> N
 def test_horizons_that_make_no_question_are_refused(changes, message) -> None:
     with pytest.raises(ConfigError, match=message):
         small_task(**changes)
+
+
+@settings(max_examples=50)
+@given(spans, st.integers(1, 60 * 24), st.integers(1, 90))
+def test_a_shift_moves_every_cutoff_back_and_less_past_means_fewer_to_train_on(
+    span, horizon_hours, days
+):
+    first = span[0].replace(tzinfo=UTC)
+    last = first + timedelta(seconds=span[1])
+    shift = timedelta(days=days)
+    here = small_task(cutoffs=None, horizon=timedelta(hours=horizon_hours))
+    try:
+        moved = resolve_cutoffs(here.model_copy(update={"shift": shift}), first, last)
+    except DataError as error:
+        assert "too short" in str(error)
+        return
+    cutoffs = resolve_cutoffs(here, first, last).cutoffs
+    assert not moved.shift  # what is resolved has nothing left to move
+    assert resolve_cutoffs(moved, first, last) == moved
+    for split in ("validation", "test"):
+        assert moved.cutoffs.of(split) == tuple(c - shift for c in cutoffs.of(split))
+    train = moved.cutoffs.of("train")
+    assert train[-1] == cutoffs.of("train")[-1] - shift
+    assert first < train[0]
+    assert len(train) <= 40
+    # As one who had stopped recording so long ago would have been asked.
+    assert moved.cutoffs.of("test") == resolve_cutoffs(here, first, last - shift).cutoffs.of("test")
+    assert train == resolve_cutoffs(here, first, last - shift).cutoffs.of("train")
+
+
+def test_given_cutoffs_move_too_and_those_before_the_data_fall_away() -> None:
+    first, last = (datetime(2024, month, 1, tzinfo=UTC) for month in (1, 12))
+    task = small_task(
+        horizon=timedelta(days=5),
+        cutoffs={
+            "train": {"start": "2024-01-11", "end": "2024-03-01", "every": "10d"},
+            "validation": ["2024-04-01"],
+            "test": ["2024-05-01", "2024-05-11"],
+        },
+        shift="15d",
+    )
+    moved = resolve_cutoffs(task, first, last).cutoffs
+    days = [f"{c:%m-%d}" for c in moved.of("train")]
+    assert days == ["01-06", "01-16", "01-26", "02-05", "02-15"]
+    assert [f"{c:%m-%d}" for c in moved.of("test")] == ["04-16", "04-26"]
+    gone = task.model_copy(update={"shift": timedelta(days=90)})
+    with pytest.raises(DataError, match=r"train cutoff .* lies outside the data.*task\.shift"):
+        resolve_cutoffs(gone, first, last)

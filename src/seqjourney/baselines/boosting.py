@@ -28,6 +28,7 @@ from seqjourney.baselines.training_table import (
     training_tables,
 )
 from seqjourney.baselines.two_part import AmountTrees, buyers, log_error, smearing
+from seqjourney.cli import alone
 from seqjourney.config import CatBoostConfig, LightGBMConfig, TrainerConfig
 from seqjourney.errors import DataError
 from seqjourney.files import replacing_file, write_json
@@ -137,7 +138,7 @@ class Boosting(ABC):
             self._settings(len(train.labels), seed),
             self.config.kind,
             total=self.config.trials,
-            disable=not trainer.progress,
+            disable=not (trainer.progress and alone()),
             transient=True,
         ):
             trial = self._boost(sets, setting, trainer, seed, amounts)

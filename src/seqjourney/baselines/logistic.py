@@ -21,6 +21,7 @@ from seqjourney.baselines.feature_spec import FeatureSpec
 from seqjourney.baselines.features import point_in_time_features
 from seqjourney.baselines.saved import read_model, write_model
 from seqjourney.baselines.training_table import average_precision, training_tables
+from seqjourney.cli import alone
 from seqjourney.config import LogisticConfig, TrainerConfig
 from seqjourney.errors import DataError
 from seqjourney.files import write_json
@@ -117,7 +118,9 @@ class Logistic:
         customers = data.of("train").snapshots["customer_id"].nunique()
         weights = train.weights * customers / train.weights.sum()
         penalties = sorted(self.config.penalties)
-        for strength in track(penalties, "logistic", disable=not trainer.progress, transient=True):
+        for strength in track(
+            penalties, "logistic", disable=not (trainer.progress and alone()), transient=True
+        ):
             model.set_params(C=strength)
             with warnings.catch_warnings():
                 # Unconverged fits are judged on validation like all others.

@@ -9,15 +9,14 @@ inside the functions.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqjourney.cli import say
-from seqjourney.errors import ConfigError, DataError
+from seqjourney.commands.found_runs import describe_tasks, mention_other_data
+from seqjourney.errors import ConfigError
 from seqjourney.files import read_json
 
 if TYPE_CHECKING:
@@ -49,8 +48,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Compare runs (run directories or predictions files) and write the report.
 
-    `gate` is what the precision gate asks of a model before it certifies a threshold. `command` is
-    printed in the report under "how to reproduce"; without it the call of this function is.
+    Runs of earlier test periods (`task.shift`) are pooled with those of the last one, which all
+    else in the report is about. `gate` is what the precision gate asks of a model before it
+    certifies a threshold. `command` is printed in the report under "how to reproduce"; without it
+    the call of this function is.
     """
     from importlib.metadata import version
 
@@ -58,9 +59,11 @@ def evaluate(
     from seqjourney.evaluation.ablation import ablation_results
     from seqjourney.evaluation.bootstrap import LEVEL
     from seqjourney.evaluation.gate_results import gate_results
+    from seqjourney.evaluation.lead_time import lead_results
     from seqjourney.evaluation.leakage import check_predictions
     from seqjourney.evaluation.occlusion import example_results
-    from seqjourney.evaluation.predictions import join_runs, read_predictions
+    from seqjourney.evaluation.periods import join_periods, period_results
+    from seqjourney.evaluation.predictions import read_predictions
     from seqjourney.evaluation.report import write_report
     from seqjourney.evaluation.results import task_results
     from seqjourney.evaluation.times import find_times, order_of
@@ -70,13 +73,17 @@ def evaluate(
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
     paths = [Path(run) for run in runs]
     frames = [read_predictions(path) for path in paths]
-    about = _descriptions(paths)
-    for path, frame in zip(paths, frames, strict=True):
-        check_predictions(frame, _horizon(path))
-    tasks = sorted(join_runs(frames), key=lambda task: order_of(task.task))
+    joined = sorted(join_periods(frames), key=lambda periods: order_of(periods[-1].task))
+    periods = {of_task[-1].task: of_task for of_task in joined}
+    tasks = [of_task[-1] for of_task in joined]
     times = find_times(tasks, "test")
     mention_other_data(paths)
     known = list(zip(paths, frames, strict=True))
+    # What a report says of a task is said of its last period.
+    last = [_origin(name, run, known)[0] for task in tasks for name, run in task.runs.items()]
+    about = describe_tasks([*last, *(path for path in paths if path not in last)])
+    for path, frame in known:
+        check_predictions(frame, _horizon(path))
     gates = {
         task.task: gate_results(
             task,
@@ -116,6 +123,16 @@ def evaluate(
                 times=times.get(task.task),
             )
             | {"gate": gates[task.task][0]}
+            | (
+                {"periods": period_results(earlier, replicates=replicates, seed=seed)}
+                if len(earlier := periods[task.task]) > 1
+                else {}
+            )
+            | (
+                {"lead_time": lead_results(earlier)}
+                if about.get(task.task, {}).get("kind") == "absence"
+                else {}
+            )
             | {
                 "ablations": {
                     name: measured
@@ -188,39 +205,11 @@ def _horizon_of(task: str, known: Known) -> timedelta | None:
     return next((horizon for horizon in found if horizon), None)
 
 
-def mention_other_data(paths: Sequence[Path]) -> None:
-    """Say so when runs of one report were trained on different preparations of the data."""
-    files = [path / "run.json" for path in paths if (path / "run.json").is_file()]
-    fingerprints = {file.parent.name: read_json(file).get("data_fingerprint") for file in files}
-    if len(set(fingerprints.values())) > 1:
-        each = ", ".join(f"{run}: {digest}" for run, digest in fingerprints.items())
-        say(f"Note: these runs were trained on different preparations of the data ({each}).")
-
-
 def predictions_digest(path: Path) -> str:
     """Identify the predictions of a run directory or a predictions file by their content."""
     file = path / "predictions.parquet" if path.is_dir() else path
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def find_runs(folder: Path, training: str = "python scripts/train.py -m model=gru") -> list[Path]:
-    """Return the finished runs of an experiment, by name.
-
-    Args:
-        folder: of the experiment.
-        training: the command that makes such runs, for the message when there are none.
-
-    Raises:
-        DataError: there is none.
-    """
-    runs = [path.parent for path in sorted(folder.glob("*/predictions.parquet"))]
-    runs = [run for run in runs if run.suffix not in (".partial", ".old")]
-    if unfinished := sorted(path.stem for path in folder.glob("*.partial")):
-        say(f"Not finished, and left out: {', '.join(unfinished)}")
-    if not runs:
-        raise DataError(f"{folder} holds no finished run. Train some first: {training}")
-    return runs
 
 
 def _horizon(path: Path) -> timedelta | None:
@@ -235,35 +224,6 @@ def _task(path: Path) -> TaskConfig | None:
     file = (path if path.is_dir() else path.parent) / "task.json"
     task = read_json(file).get("task") if file.is_file() else None
     return parse(TaskConfig, task, str(file)) if task else None
-
-
-def _descriptions(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Read the task.json of each run that has one, by task name; the first of a task counts."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        file = (path if path.is_dir() else path.parent) / "task.json"
-        if not file.is_file():
-            continue
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{file}: not valid JSON ({error}). Correct or delete it; it is optional."
-            ) from error
-        if not isinstance(content, dict) or not isinstance(content.get("name"), str):
-            raise DataError(f'{file}: must be an object with the key "name". Add it.')
-        excluded = content.get("excluded") or {}
-        if not isinstance(excluded, dict) or not all(
-            isinstance(reasons, dict) and all(type(n) is int for n in reasons.values())
-            for reasons in excluded.values()
-        ):
-            raise DataError(
-                f'{file}: key "excluded" must look like {{"test": {{"reason": 12}}}}. Correct it.'
-            )
-        content["excluded"] = excluded
-        for name, own in (content.get("by_horizon") or {content["name"]: {}}).items():
-            found.setdefault(name, content | own)
-    return found
 
 
 def _call(
@@ -292,6 +252,7 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
     from rich.table import Table
 
     from seqjourney.evaluation.gate_results import summary
+    from seqjourney.evaluation.periods import summary as over_periods
     from seqjourney.evaluation.report import interval, shown
     from seqjourney.evaluation.trials import caution, trials
 
@@ -326,5 +287,7 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
         )
         if limited := caution(list(trials(metrics["data"]["runs"], results["runs"]))):
             console.print(escape(limited), style="bold", highlight=False)
+        if "periods" in results:
+            console.print(escape(over_periods(results["periods"])), highlight=False)
         console.print(escape(summary(results["gate"])), highlight=False)
     console.print(f"Report: {escape(str(html))}", highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say, shown, table
-from seqjourney.commands.evaluate import mention_other_data
+from seqjourney.commands.found_runs import mention_other_data
 from seqjourney.commands.train_next import RANKS
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.trials import caution, limit_of

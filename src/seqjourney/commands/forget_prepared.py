@@ -223,22 +223,21 @@ def _quarantined(file: Path) -> pd.DataFrame:
 def _cut_tasks(prepared: Path, folder: Path, data: DataConfig, counts: Counts) -> None:
     """Cut the tasks' snapshots again; a task that cannot be is cut by the next training."""
     old = read_manifest(prepared)["fingerprint"]
-    for file in sorted(prepared.glob("tasks/*/task.json")):
+    for file in sorted((prepared / "tasks").rglob("task.json")):
         described = read_json(file)
-        resolved = parse(TaskConfig, described["task"], str(file))
-        # The task as it was configured: with its cutoffs, or with cutoffs derived from the data.
-        configured = [resolved, resolved.model_copy(update={"cutoffs": None})]
-        known = [t for t in configured if _fingerprint(old, t) == described["fingerprint"]]
-        if not known:
+        if "configured" not in described:  # of an earlier version
+            continue
+        task = parse(TaskConfig, described["configured"], str(file))
+        if _fingerprint(old, task) != described["fingerprint"]:
             continue
         try:
             with connect(folder, memory_limit=data.memory_limit, threads=data.threads) as backend:
-                cut = cutting.load_task_data(backend, folder, known[0]).snapshots
+                cut = cutting.load_task_data(backend, folder, task).snapshots
         except DataError as error:
-            say(f"The task '{resolved.name}' cannot be cut without this customer: {error}")
+            say(f"The task '{task.folder}' cannot be cut without this customer: {error}")
             continue
         gone = described["snapshots"] - len(cut)
-        counts[f"tasks/{resolved.name}/snapshots.parquet"] = {"rows": gone, "mentions": 0}
+        counts[f"tasks/{task.folder}/snapshots.parquet"] = {"rows": gone, "mentions": 0}
 
 
 def _fingerprint(data: str, task: TaskConfig) -> str:

@@ -32,7 +32,7 @@ from seqjourney.events.engine import connect
 from seqjourney.events.log import read_manifest
 from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
-from seqjourney.sequences.cutting import excluded_by_split, load_task_data
+from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.task_data import HorizonPredictor, Predictor, TaskData, ValuePredictor
 
 
@@ -95,7 +95,8 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
     answers = answer(predictor, replace(data, snapshots=scored))
     moved = check_future_blind(predictor, data)
     predictions = answers.predictions.assign(
-        model=config.model.name, run=f"{config.name}/{config.run_dir.name}"
+        model=config.model.name,
+        run=config.run_name,
     )
     write_predictions(predictions, partial / "predictions.parquet")
     if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
@@ -106,7 +107,7 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
     predictor.save(partial)
     data.tokenizer.save(partial / "tokenizer.json")
     write_json(partial / "validation.json", answers.validation)
-    write_json(partial / "task.json", describe_task(data, config))
+    write_json(partial / "task.json", describe_task(data))
     write_customers(data, partial / "trained_on.parquet", data.learnable)
     write_json(
         partial / "run.json",
@@ -155,7 +156,7 @@ def _predictor(config: Config) -> Predictor:
     return predictor
 
 
-def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
+def describe_task(data: TaskData) -> dict[str, Any]:
     """Describe a task for the report: what, when, who and who not."""
     task = data.task
     assert task.cutoffs is not None
@@ -178,7 +179,7 @@ def describe_task(data: TaskData, config: Config) -> dict[str, Any]:
             for asked in task.by_horizon().values()
         },
         "eligibility": eligibility,
-        "excluded": excluded_by_split(config.prepared, task.name),
+        "excluded": data.excluded,
         "cutoffs": {
             split: [f"{c:%Y-%m-%d %H:%M}" for c in task.cutoffs.of(split)]
             for split in ("train", "validation", "test")

@@ -111,9 +111,7 @@ def _write(
     for split in ("validation", "test"):
         asked = data.of(split)
         ranks = rank_values(asked, predictor.scores(asked), draw_negatives(asked))
-        tables.append(
-            ranks_table(asked, ranks, config.model.name, f"{config.name}/{config.run_dir.name}")
-        )
+        tables.append(ranks_table(asked, ranks, config.model.name, config.run_name))
     write_ranks(pd.concat(tables, ignore_index=True), partial / RANKS)
     validation = tables[0][tables[0]["ranking"] == "full"]
     metrics = {

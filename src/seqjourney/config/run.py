@@ -61,6 +61,7 @@ class RunConfig(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the experiment; runs go to `<output>/<name>/<model>`."""
     seed: int = Field(0, ge=0)
+    """Runs of a seed above 0 go to `<model>_seed<seed>`."""
     output: Path = Path("outputs")
     processed: Path = Path("data/processed")
     """Where prepared data lies."""
@@ -79,13 +80,32 @@ class RunConfig(Strict):
     @property
     def run_dir(self) -> Path:
         """Folder of this run."""
-        return self.run or self.output / self.name / self.model.name
+        return self.run or self.output / self.name / self.period / self._folder
+
+    @property
+    def run_name(self) -> str:
+        """The run as predictions name it: `<name>/[<period>/]<folder>`."""
+        return (Path(self.name) / self.period / self.run_dir.name).as_posix()
+
+    @property
+    def period(self) -> str:
+        """Folder of the test period within the experiment's; of the last one, none."""
+        return ""
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.model.name}_seed{self.seed}" if self.seed else self.model.name
 
 
 class Config(RunConfig):
     """One run: this data, this task, this model."""
 
     task: TaskConfig
+
+    @property
+    def period(self) -> str:
+        """Folder of the test period within the experiment's; of the last one, none."""
+        return self.task.period
 
 
 class NextConfig(RunConfig):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from seqjourney.config.types import Duration, Moment, Strict, span_name
+from seqjourney.config.types import Duration, Moment, Span, Strict, span_name
 
 
 class Eligible(Strict):
@@ -83,6 +83,9 @@ class TaskConfig(Strict):
     eligible: Eligible = Eligible()
     cutoffs: Cutoffs | None = None
     """Unset: derived from the data's time span and the horizon."""
+    shift: Span = timedelta(0)
+    """The same task so much earlier, a test period of its own: all cutoffs move back, derived ones
+    too. Training cutoffs that would lie before the data fall away."""
     customer_holdout: float = Field(0.0, ge=0, lt=1)
     """Share of customers kept out of training and validation; the test then has only them."""
     trusted_fields: tuple[str, ...] = ()
@@ -138,3 +141,13 @@ class TaskConfig(Strict):
         if self.above is not None and self.kind == "sum":
             raise ValueError("above is not for kind sum, which adds up every value")
         return self
+
+    @property
+    def period(self) -> str:
+        """Folder of a shifted task's runs within the experiment's, such as `shift_30d`."""
+        return f"shift_{span_name(self.shift)}" if self.shift else ""
+
+    @property
+    def folder(self) -> str:
+        """Folder of its snapshots within the data's `tasks`."""
+        return f"{self.period}/{self.name}" if self.period else self.name

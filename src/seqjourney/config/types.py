@@ -50,7 +50,15 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise ValueError("a time span must not be negative")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+Span = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_not_negative)]
+"""As `Duration`; `0d` is one too."""
 Moment = Annotated[datetime, BeforeValidator(_utc)]
 
 

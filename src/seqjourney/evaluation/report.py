@@ -107,6 +107,7 @@ def build(
                 "test_cutoffs": [c["cutoff"] for c in results["by_cutoff"] if c["split"] == "test"],
                 "calibrated": _calibrated(results),
                 "pairs": _pairs(results),
+                "over_periods": _over_periods(results),
                 "all_pairs": len(results["models"]) <= ALL_PAIRS_MODELS,
                 "ablations": _ablations(results),
                 "explained": next((m for m in results["models"] if m in results["examples"]), None),
@@ -195,6 +196,22 @@ def _pairs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def _over_periods(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics and the paired differences of a task with several test periods."""
+    if "periods" not in results:
+        return {}
+    found = results["periods"]
+    metrics = _named(_metrics(results), found["metrics"])
+    models = [*found["models"], *(m for m in results["models"] if m not in found["models"])]
+    seen = {model for period in found["periods"] for model in period["models"]}
+    return {
+        "metrics": metrics,
+        "models": [model for model in models if model in seen],
+        "pairs": _pairs(found),
+        "runs": max(runs for period in found["periods"] for runs in period["runs"].values()),
+    }
+
+
 def _ablations(results: Mapping[str, Any]) -> dict[str, list[Any]]:
     """One row per poorer history that any model was shown: one difference, or None, per model."""
     measured = [found["variants"] for found in results["ablations"].values()]
@@ -224,6 +241,7 @@ def _render(template: str, page: Mapping[str, Any]) -> str:
         percent=percent,
         points=points,
         before=before,
+        lead=lead,
     )
 
 
@@ -260,6 +278,11 @@ def before(days: float) -> str:
     whole = round(days) if days >= 2 else round(24 * days)
     unit = "day" if days >= 2 else "hour"
     return f"{whole:,} {unit}{'s' if whole != 1 else ''} before"
+
+
+def lead(days: float | None) -> str:
+    """Print how many days early a warning came; None: it never did."""
+    return "never" if days is None else decimal(days, 0)
 
 
 def day(iso: str) -> str:

@@ -86,12 +86,12 @@ def task_results(
     for entry in _described(test, groups, grouped, order, "slice"):
         slices.setdefault(entry.pop("slice"), []).append(entry)
     weight = test.snapshots["weight"].to_numpy()
-    ties = tiebreak(*_keys(test.snapshots))
+    ties = tiebreak(*keys_of(test.snapshots))
     label = test.snapshots["label"].to_numpy()
     return {
-        **_size(test.snapshots),
+        **size_of(test.snapshots),
         "split": "test",
-        "models": {name: _numbers(headline[name]) for name in order},
+        "models": {name: numbers(headline[name]) for name in order},
         "runs": {name: predictions.runs[name] for name in order},
         "comparisons": _comparisons(headline, order),
         **({"value": value} if value else {}),
@@ -117,7 +117,7 @@ def _measure(
     snapshots = predictions.snapshots
     label = snapshots["label"].to_numpy(np.float64)
     weight = snapshots["weight"].to_numpy(np.float64)
-    ties = tiebreak(*_keys(snapshots))
+    ties = tiebreak(*keys_of(snapshots))
     kept = {key: rows for key, rows in groups.items() if _enough(label[rows], weight[rows])}
     whole = {m: rank(label, score, ties) for m, score in predictions.scores.items()}
     parts = {
@@ -222,8 +222,8 @@ def _described(
         {
             names[0]: key[1],
             names[1]: key[2],
-            **_size(predictions.snapshots.iloc[rows]),
-            "models": {m: _numbers(measured[key][m]) for m in order}
+            **size_of(predictions.snapshots.iloc[rows]),
+            "models": {m: numbers(measured[key][m]) for m in order}
             if any(measured.get(key, {}).values())
             else {},
         }
@@ -242,8 +242,8 @@ def _comparisons(headline: Estimates, order: list[str]) -> list[dict[str, Any]]:
                     continue
                 gap = difference(headline[a][metric], headline[b][metric])
                 out.append(
-                    {"a": a, "b": b, "metric": metric, "difference": _number(gap.value)}
-                    | {"low": _number(gap.low), "high": _number(gap.high)}
+                    {"a": a, "b": b, "metric": metric, "difference": number(gap.value)}
+                    | {"low": number(gap.low), "high": number(gap.high)}
                 )
     return out
 
@@ -253,7 +253,8 @@ def weighted_total(snapshots: pd.DataFrame) -> float:
     return float(snapshots["weight"].to_numpy() @ snapshots["value"].to_numpy())
 
 
-def _size(snapshots: pd.DataFrame) -> dict[str, Any]:
+def size_of(snapshots: pd.DataFrame) -> dict[str, Any]:
+    """Say how many snapshots there are, of how many customers, and how often it happened."""
     weight = snapshots["weight"].to_numpy(np.float64)
     label = snapshots["label"].to_numpy(np.float64)
     return {
@@ -264,7 +265,8 @@ def _size(snapshots: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _keys(snapshots: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def keys_of(snapshots: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return customers and cutoffs, by which `tiebreak` orders what scores alike."""
     cutoff_us = snapshots["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
     return snapshots["customer_id"].to_numpy(object), cutoff_us
 
@@ -275,13 +277,14 @@ def _enough(label: np.ndarray, weight: np.ndarray) -> bool:
     return min(positives, len(counted) - positives) >= MIN_OUTCOMES
 
 
-def _numbers(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+def numbers(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    """Return estimates as metrics.json has them."""
     return {
-        name: {"value": _number(e.value), "low": _number(e.low), "high": _number(e.high)}
+        name: {"value": number(e.value), "low": number(e.low), "high": number(e.high)}
         for name, e in estimates.items()
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     """JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
-from seqjourney.cli import say
+from seqjourney.cli import alone, say
 from seqjourney.models.training import MONITOR, VALUE_MONITOR
 
 _QUIET_SECONDS = 60.0
@@ -20,7 +20,7 @@ def progress(wanted: bool) -> list[pl.Callback]:
     """Return the bar, or lines in a pipe or a file, where a bar would be noise."""
     if not wanted:
         return []
-    return [Bar(leave=False)] if sys.stdout.isatty() else [Lines()]
+    return [Bar(leave=False)] if sys.stdout.isatty() and alone() else [Lines()]
 
 
 class Bar(RichProgressBar):

@@ -1,8 +1,9 @@
 """Prepared data plus a task → `TaskData`, cut once and kept beside the data.
 
-`tasks/<name>/` under the prepared folder holds `snapshots.parquet`, `tokenizer.json` (fitted on
-what was known at the last training cutoff) and `task.json` (the resolved task, who was left out
-and why, and a fingerprint). A task that changed, or data that was prepared again, is cut anew.
+`tasks/<name>/` (of a shifted task `tasks/shift_30d/<name>/`) under the prepared folder holds
+`snapshots.parquet`, `tokenizer.json` (fitted on what was known at the last training cutoff) and
+`task.json` (the task as configured and as resolved, who was left out and why, and a fingerprint).
+A task that changed, or data that was prepared again, is cut anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from seqjourney.errors import DataError
 from seqjourney.events import engine
 from seqjourney.events.consent import ConsentPolicy, keep_allowed
 from seqjourney.events.log import digest, event_log_files, read_event_log, read_manifest
-from seqjourney.files import read_json, read_parquet, replacing_folder, write_json
+from seqjourney.files import locked, read_json, read_parquet, replacing_folder, write_json
 from seqjourney.sequences.snapshots import (
     SPLITS,
     check_classes,
@@ -55,20 +56,30 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
     manifest = read_manifest(prepared)
     store = open_store(prepared / "store")
     events = read_event_log(backend, prepared)
-    folder = prepared / "tasks" / task.name
+    folder = prepared / "tasks" / task.folder
     wanted = digest([FORMAT, manifest["fingerprint"], task.model_dump(mode="json")])
-    described = read_json(folder / "task.json") if (folder / "task.json").exists() else {}
-    if not isinstance(described, dict) or described.get("fingerprint") != wanted:
-        cut_task(backend, prepared, task, wanted)
-        described = read_json(folder / "task.json")
-    snapshots = read_parquet(folder / "snapshots.parquet")
-    if len(snapshots) != described["snapshots"]:
-        raise DataError(f"{folder / 'snapshots.parquet'} was changed; delete {folder}, run again.")
-    resolved = parse(TaskConfig, described["task"], str(folder / "task.json"))
-    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    with locked(folder, "train", wait=True):  # runs side by side cut a task once
+        described = read_json(folder / "task.json") if (folder / "task.json").exists() else {}
+        if not isinstance(described, dict) or described.get("fingerprint") != wanted:
+            cut_task(backend, prepared, task, wanted)
+            described = read_json(folder / "task.json")
+        snapshots = read_parquet(folder / "snapshots.parquet")
+        if len(snapshots) != described["snapshots"]:
+            raise DataError(
+                f"{folder / 'snapshots.parquet'} was changed; delete {folder}, run again."
+            )
+        resolved = parse(TaskConfig, described["task"], str(folder / "task.json"))
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
     until_us = round(datetime.fromisoformat(tokenizer.fitted_until).timestamp() * 1e6)
-    learnable = learnable_customers(backend, prepared, store, until_us)
-    return TaskData(resolved, events, store, tokenizer, snapshots, learnable)
+    return TaskData(
+        resolved,
+        events,
+        store,
+        tokenizer,
+        snapshots,
+        learnable=learnable_customers(backend, prepared, store, until_us),
+        excluded=described["excluded"],
+    )
 
 
 def cut_task(
@@ -97,7 +108,7 @@ def cut_task(
     excluded: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     labels: Counter[tuple[str, int]] = Counter()
     by_horizon = {asked: Counter[tuple[str, int]]() for asked in resolved.by_horizon()}
-    with replacing_folder(prepared / "tasks" / task.name) as folder, ExitStack() as stack:
+    with replacing_folder(prepared / "tasks" / task.folder) as folder, ExitStack() as stack:
         writer = None
         for files in _parts(event_log_files(prepared), part_events):
             events = engine.read_parquet(backend, files)
@@ -135,6 +146,7 @@ def cut_task(
             folder / "task.json",
             {
                 "fingerprint": fingerprint,
+                "configured": task.model_dump(mode="json"),
                 "task": resolved.model_dump(mode="json"),
                 "snapshots": labels.total(),
                 "excluded": {
@@ -183,8 +195,3 @@ def learnable_customers(
     asked["cutoff"] = pd.Timestamp(moment_us, unit="us", tz="UTC")
     allowed, _ = keep_allowed(backend, asked, prepared, policy)
     return np.isin(store.customer_ids, allowed["customer_id"].to_numpy())
-
-
-def excluded_by_split(prepared: Path, task: str) -> dict[str, dict[str, int]]:
-    """Return who was left out of a task that was cut, and why."""
-    return read_json(prepared / "tasks" / task / "task.json")["excluded"]

@@ -41,7 +41,7 @@ _RECENCY_BANDS_DAYS = (
 
 
 def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskConfig:
-    """Return the task with explicit cutoffs that the data can answer.
+    """Return the task with explicit cutoffs that the data can answer, and nothing left to shift.
 
     Where the config gives none: the test cutoff is the last whole day (or hour, for horizons
     below two days) whose label window the data closes, validation has two cutoffs before it, and
@@ -55,8 +55,10 @@ def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskCo
     Raises:
         DataError: cutoffs lie outside the data, or the data is too short for three splits.
     """
-    if task.cutoffs is None:
-        task = task.model_copy(update={"cutoffs": _derive(task.horizon, first, last, task.name)})
+    cutoffs = task.cutoffs or _derive(task, first, last)
+    if task.shift:
+        cutoffs = _moved_back(cutoffs, task.shift, first)
+    task = task.model_copy(update={"cutoffs": cutoffs, "shift": timedelta(0)})
     assert task.cutoffs is not None
     for split in SPLITS:
         for cutoff in task.cutoffs.of(split):
@@ -65,7 +67,7 @@ def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskCo
                     f"task '{task.name}': {split} cutoff {cutoff:%Y-%m-%d %H:%M} with its label "
                     f"window to {cutoff + task.horizon:%Y-%m-%d %H:%M} lies outside the data, "
                     f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC. "
-                    "Change task.cutoffs or task.horizon."
+                    "Change task.cutoffs, task.horizon or task.shift."
                 )
     return task
 
@@ -82,21 +84,30 @@ def _covered_until(last: datetime, horizon: timedelta) -> datetime:
     return last - (last - _ORIGIN) % grain + grain
 
 
-def _derive(horizon: timedelta, first: datetime, last: datetime, name: str) -> Cutoffs:
-    grain = _grain(horizon)
+def _derive(task: TaskConfig, first: datetime, last: datetime) -> Cutoffs:
+    """Return the cutoffs of the last test period; data is left for as long a shift as is asked."""
+    horizon, grain = task.horizon, _grain(task.horizon)
     step = max(grain, (horizon / 4) // grain * grain)
     test = _ORIGIN + (last - horizon - _ORIGIN) // grain * grain
     validation = (test - horizon - step, test - horizon)
     train_end = validation[0] - horizon
-    steps = min((train_end - first - step) // step, _MOST_DERIVED_CUTOFFS - 1)
+    steps = min((train_end - task.shift - first - step) // step, _MOST_DERIVED_CUTOFFS - 1)
     if steps < 0:
         raise DataError(
-            f"task '{name}': data from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} is too "
-            f"short for training, validation and test with a horizon of {horizon}; "
-            "use a shorter task.horizon or give task.cutoffs."
+            f"task '{task.name}': data from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} is too "
+            f"short for training, validation and test with a horizon of {horizon}"
+            + (f" and a shift of {task.shift}" if task.shift else "")
+            + "; use a shorter task.horizon or give task.cutoffs."
         )
     train = CutoffRange(start=train_end - steps * step, end=train_end, every=step)
     return Cutoffs(train=train, validation=validation, test=(test,))
+
+
+def _moved_back(cutoffs: Cutoffs, by: timedelta, first: datetime) -> Cutoffs:
+    """Return the cutoffs so much earlier; an earlier origin has less past, so fewer to train on."""
+    moved = {split: tuple(cutoff - by for cutoff in cutoffs.of(split)) for split in SPLITS}
+    moved["train"] = tuple(c for c in moved["train"] if c >= first) or moved["train"]
+    return Cutoffs(**moved)
 
 
 def cut_snapshots(

@@ -6,7 +6,7 @@ models, so that training, evaluation, export and scoring know no exceptions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -41,6 +41,8 @@ class TaskData:
     snapshots: pd.DataFrame
     learnable: np.ndarray | None = None
     """(C,) bool: whose events may teach what needs no label; everybody's if unset."""
+    excluded: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Who was left out when the task was cut, by split and reason."""
 
     def of(self, split: str) -> Self:
         """Return the same data with only the snapshots of one split."""

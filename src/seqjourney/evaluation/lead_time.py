@@ -1,0 +1,139 @@
+"""How early did a model warn of customers who then stayed away? Of `absence` tasks.
+
+All from predictions and what their labels say; exactly:
+
+- A customer's test cutoffs, of all periods, are read in order. The label of one is 1 where no
+  target event followed within the horizon. Where 0 at one cutoff is followed by 1 at the next, the
+  *last event* lies between the two: something happened after the first, and nothing in the window
+  after the second. A customer's first such change counts; who was gone at their first test cutoff,
+  or never left, is not among the *leavers*.
+- A customer is *flagged* at a cutoff when the score reaches a threshold that validation fixed: so
+  many are flagged there as had the outcome, by the model and validation of the cutoff's own period.
+- *Lead* is the time from the flag to the cutoff before the last event, hence the least that it can
+  be: the first of an unbroken series of flags that reaches that cutoff (a warning that was taken
+  back is none). Where it is not flagged, the first flag while the customer is away counts, and the
+  lead is negative; where there is none, the warning never came.
+
+Quartiles are over all leavers; who was never warned comes last. Labels are known a horizon after
+the cutoff, so this is hindsight on warnings and no feature of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqjourney.evaluation.predictions import TaskPredictions
+from seqjourney.evaluation.results import MIN_OUTCOMES, number
+
+DAY_US = 86_400_000_000
+NEVER = -np.inf
+
+
+def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
+    """Return the entry `lead_time` of an absence task in metrics.json.
+
+    Args:
+        periods: of one task, the last one last; models that are in all of them are measured.
+
+    Returns:
+        `leavers`, `spacing_days` between test cutoffs (at most), and per model the shares warned
+        `early`, `late` and `never`, `lead_days` (lower quartile, median, upper quartile; None:
+        never), and of its flags the share that was `right`. Or `absent`: why there is none.
+    """
+    parts = []
+    for place, period in enumerate(periods):
+        validation, test = period.split("validation"), period.split("test")
+        if not len(validation.snapshots):
+            return {"absent": "the runs have no validation snapshots to take a threshold from."}
+        runs: dict[str, int] = {}
+        for name, score in test.scores.items():
+            model = name.removesuffix(f" ({period.runs[name]})")
+            runs[model] = runs.get(model, -1) + 1
+            flagged = score >= _threshold(validation, validation.scores[name])
+            shown = test.snapshots[["customer_id", "cutoff", "label"]]
+            parts.append(shown.assign(flagged=flagged, model=model, run=runs[model], period=place))
+    asked = pd.concat(parts, ignore_index=True)
+    key = ["model", "run", "customer_id", "cutoff"]
+    asked = asked.sort_values([*key, "period"], ignore_index=True)
+    asked = asked.drop_duplicates(key, keep="last", ignore_index=True)  # the model then in force
+    cutoffs = np.sort(asked["cutoff"].unique())
+    if len(cutoffs) < 2:
+        return {
+            "absent": "the test asks each customer once; it takes several test cutoffs "
+            "(task.cutoffs.test) or several periods (task.shift)."
+        }
+    in_all = set.intersection(*(set(asked["model"][asked["period"] == p]) for p in asked["period"]
+                                .unique()))  # fmt: skip
+    found: dict[str, Any] = {}
+    leavers = 0
+    for named, rows in asked[asked["model"].isin(in_all)].groupby("model", sort=False):
+        customer = pd.factorize(rows["customer_id"] + "|" + rows["run"].astype(str))[0]
+        leads = lead_days(
+            customer,
+            rows["cutoff"].to_numpy("datetime64[us]").astype(np.int64),
+            rows["label"].to_numpy(bool),
+            rows["flagged"].to_numpy(bool),
+        )
+        leavers = len(leads) // rows["run"].nunique()
+        if leavers < MIN_OUTCOMES:
+            continue
+        quartiles = np.quantile(leads, [0.25, 0.5, 0.75], method="lower")
+        right = rows["label"][rows["flagged"]].mean() if rows["flagged"].any() else np.nan
+        found[str(named)] = {
+            "early": float(np.mean(leads >= 0)),
+            "late": float(np.mean((leads < 0) & (leads > NEVER))),
+            "never": float(np.mean(leads == NEVER)),
+            "lead_days": [number(q) for q in quartiles],
+            "flagged": float(rows["flagged"].mean()),
+            "right": number(right),
+        }
+    if not found:
+        return {
+            "absent": f"of {leavers:,} customers the last event falls between two of their test "
+            f"cutoffs; it takes {MIN_OUTCOMES}."
+        }
+    spacing = np.diff(cutoffs).max() / np.timedelta64(1, "D")
+    return {"leavers": leavers, "spacing_days": float(spacing), "models": found}
+
+
+def lead_days(
+    customer: np.ndarray, cutoff_us: np.ndarray, label: np.ndarray, flagged: np.ndarray
+) -> np.ndarray:
+    """Return the lead of every leaver in days, `NEVER` where no flag came; (L,).
+
+    Args:
+        customer: (n,) codes; rows are sorted by customer and cutoff.
+        cutoff_us: (n,) microseconds.
+        label: (n,) bool, whether the customer stayed away.
+        flagged: (n,) bool.
+    """
+    place = np.arange(len(customer))
+    first = np.append(True, customer[1:] != customer[:-1])  # of each customer
+    left = np.append(False, label[1:] & ~label[:-1]) & ~first
+    onset = place[left]
+    onset = onset[np.unique(customer[onset], return_index=True)[1]]  # of each the first
+    before = onset - 1
+    # An unbroken series of flags begins at a customer's first row or after an unflagged one.
+    begins = flagged & (first | np.append(True, ~flagged[:-1]))
+    series = np.maximum.accumulate(np.where(begins, place, 0))
+    end = len(place)
+    back = np.minimum.accumulate(np.where(first | ~label, place, end)[::-1])[::-1]
+    again = np.minimum.accumulate(np.where(flagged, place, end)[::-1])[::-1]
+    returned = np.append(back, end)[onset + 1]  # the row at which the absence is over
+    late = again[onset]
+    warned = np.where(flagged[before], series[before], late)
+    days = (cutoff_us[before] - cutoff_us[np.minimum(warned, end - 1)]) / DAY_US
+    return np.where(flagged[before] | (late < returned), days, NEVER)
+
+
+def _threshold(validation: TaskPredictions, score: np.ndarray) -> float:
+    """Return the score that so many of the validation snapshots reach as had the outcome."""
+    weight = validation.snapshots["weight"].to_numpy(np.float64)
+    wanted = float(weight @ validation.snapshots["label"].to_numpy(np.float64))
+    order = np.argsort(-score, kind="stable")
+    reached = int(np.searchsorted(np.cumsum(weight[order]), wanted * (1 - 1e-12)))
+    return float(score[order[min(reached, len(order) - 1)]])
