@@ -196,7 +196,7 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
         (joined,) = join_runs(frames)
     name_of = {run: name for name, run in joined.runs.items()}
     names = [name_of[frame["run"].iloc[0]] for frame in frames]
-    values = _estimated(joined.split("test"), names, _replicates(chosen))
+    values = estimated(joined.split("test"), names, _replicates(chosen))
     test = joined.split("test").snapshots
     for model in dict.fromkeys(asked.model for asked, _ in finished):
         own = [i for i, (asked, _) in enumerate(finished) if asked.model == model]
@@ -220,7 +220,7 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
         )
 
 
-def _estimated(
+def estimated(
     test: Any, names: Sequence[str], replicates: int
 ) -> dict[str, dict[str, tuple[float, np.ndarray]]]:
     """Each run's metrics on the test and on every replicate of its customers."""

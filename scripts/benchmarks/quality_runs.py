@@ -53,6 +53,8 @@ class Asked:
     experiment: str
     model: str
     seed: int
+    settings: tuple[str, ...] = ()
+    """Beyond those of the experiment, as on a command line."""
 
 
 class Runs:
@@ -126,7 +128,12 @@ class Runs:
         """Compose the configuration that `scripts/train.py` would train with."""
         quick = ["trainer=fast"] * self._chosen.quick
         model = "blend" if asked.model in BLENDS else asked.model
-        words = [f"experiment={asked.experiment}", f"model={model}", f"seed={asked.seed}"]
+        words = [
+            f"experiment={asked.experiment}",
+            f"model={model}",
+            f"seed={asked.seed}",
+            *asked.settings,
+        ]
         content = load_config("train", *words, *quick)
         content["data"] |= {"tasks": [], "threads": self._chosen.threads}
         content["trainer"] |= {"progress": False, "threads": self._chosen.threads}

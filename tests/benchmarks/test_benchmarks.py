@@ -49,6 +49,7 @@ FIGURES = {
         "worst_ece",
     },
     "next_event": set(),
+    "techniques": set(),
     "scoring": {"customers_per_second", "restart_repeats"},
     "training": {
         "gemm_share_gru",
