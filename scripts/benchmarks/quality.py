@@ -42,8 +42,8 @@ class Task:
     """The same customer may have the target many times: BG/NBD and Pareto/NBD apply."""
 
 
-# By size, small first: what an interrupted benchmark has measured is then most of it. A task that
-# asks for an amount (`kind: sum`) needs measures of its own, and would have a list of its own.
+# By size, small first: what an interrupted benchmark has measured is then most of it. Tasks that
+# ask for an amount or a time need measures of their own, and would have a list of their own.
 TASKS: tuple[Task, ...] = (
     Task("grocery_elog_churn", "grocery_elog", comes_again=True),
     Task("simple_shop_conversion", "simple_shop"),
@@ -53,6 +53,7 @@ TASKS: tuple[Task, ...] = (
     Task("multitouch_attribution_conversion", "multitouch_attribution"),
     Task("online_retail_churn", "online_retail", comes_again=True),
     Task("online_retail_conversion", "online_retail", comes_again=True),
+    Task("online_retail_upsell", "online_retail", comes_again=True),
     Task("stackoverflow_badges_famous", "stackoverflow_badges"),
 )
 QUICK: tuple[Task, ...] = (Task("demo", "demo"),)
