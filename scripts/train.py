@@ -18,6 +18,8 @@ def main(cfg: DictConfig) -> float:
         return train_next(parse(NextConfig, settings, "configuration")).validation["mrr@20"]
     from seqjourney.commands.train import train
 
+    settings = cli.take_other_tasks(settings)
+
     return train(parse(Config, settings, "configuration")).objective
 
 

@@ -107,6 +107,27 @@ def take_prepared_data(cfg: Any) -> Any:
     return OmegaConf.merge(cfg, {"data": {**known, **engine}})
 
 
+def take_other_tasks(settings: dict[str, Any]) -> dict[str, Any]:
+    """Read the task configs that `also` names; they are of the main task's test period.
+
+    Raises:
+        ConfigError: `also` is no mapping of names to weights.
+    """
+    import hydra
+
+    also = settings.get("also") or {}
+    if not isinstance(also, dict):
+        raise ConfigError(
+            f"also: names of tasks with their weights are needed: 'also={{demo_ltv: 0.5}}' (got "
+            f"{also!r})"
+        )
+    tasks = {name: to_plain(hydra.compose("train", [f"task={name}"]))["task"] for name in also}
+    shift = {"shift": settings["task"]["shift"]}
+    return settings | {
+        "also": [{"task": tasks[name] | shift, "weight": also[name]} for name in also]
+    }
+
+
 def say(*lines: str) -> None:
     """Print lines for the user; paths and tables included."""
     from rich.console import Console

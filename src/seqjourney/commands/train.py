@@ -4,16 +4,18 @@ The way of a run: open the data and cut its snapshots → leakage check → fit 
 chosen on validation → calibrate on validation → change the future and see that no score moves →
 write predictions of validation and test, and of a network's what it answers to poorer histories.
 The test's labels go into the predictions file; no model, threshold or calibrator looks at them.
+Tasks that a network learns as well (`also`) are each written as a run of their own below the run.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -33,7 +35,16 @@ from seqjourney.events.log import read_manifest
 from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
 from seqjourney.sequences.cutting import load_task_data
-from seqjourney.sequences.task_data import HorizonPredictor, Predictor, TaskData, ValuePredictor
+from seqjourney.sequences.task_data import (
+    Beside,
+    HorizonPredictor,
+    Predictor,
+    TaskData,
+    ValuePredictor,
+)
+
+if TYPE_CHECKING:
+    from seqjourney.models.network import NetworkPredictor
 
 
 @dataclass(frozen=True)
@@ -69,48 +80,98 @@ def train(config: Config) -> Run:
         ) as backend,
     ):
         data = load_task_data(backend, config.prepared, config.task)
-        run = _train(config, data, partial, started)
-    shown_metrics = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items())
-    say(
-        f"{config.model.name}: validation {shown_metrics} ({time.monotonic() - started:.0f} s) "
-        f"-> {shown(run.folder)}"
-    )
-    if run.note and config.model.kind != "base_rate":  # which is flat by design
-        say(f"{config.model.name}: {run.note}")
-    return run
+        also = [
+            Beside(load_task_data(backend, config.prepared, one.task), one.weight)
+            for one in config.also
+        ]
+        runs = _train(config, replace(data, also=tuple(also)), partial, started)
+    for task, run in zip(["", *(f", {one.task.name}" for one in config.also)], runs, strict=True):
+        name = config.model.name + task
+        metrics = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.validation.items())
+        say(
+            f"{name}: validation {metrics} ({time.monotonic() - started:.0f} s) "
+            f"-> {shown(run.folder)}"
+        )
+        if run.note and config.model.kind != "base_rate":  # which is flat by design
+            say(f"{name}: {run.note}")
+    return runs[0]
 
 
-def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run:
+def _train(config: Config, data: TaskData, partial: Path, started: float) -> list[Run]:
+    """Train, and write a run for the task and below it, `also/<task>`, one for each beside it."""
+    from seqjourney.evaluation.leakage import check_task_data, check_together
+
+    for one in (data, *(beside.data for beside in data.also)):
+        check_task_data(one)
+    check_together(data)
+    predictor = _predictor(config)
+    predictor.fit(data, config.trainer, config.seed, partial)
+    write_customers(data.together(), partial / "trained_on.parquet", data.learnable)
+    about = {}
+    if data.also:
+        weights = {beside.data.task.name: beside.weight for beside in data.also}
+        about["learned_together"] = {config.task.name: 1.0} | weights
+    runs = [_write_run(config, predictor, data, partial, config.run_name, started, about)]
+    for told, beside in zip(config.also, data.also, strict=True):
+        name = told.task.name
+        place = Path("also") / name
+        (partial / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(partial / "trained_on.parquet", partial / place)
+        changes = {"task": told.task, "also": (), "run": config.run_dir / place}
+        own = config.model_copy(update=changes)
+        other = cast("NetworkPredictor", predictor).others[name]
+        its = replace(beside.data, tokenizer=data.tokenizer)
+        called = f"{config.run_name}/{place.as_posix()}"
+        runs.append(_write_run(own, other, its, partial / place, called, started, about))
+    return runs
+
+
+def _write_run(
+    config: Config,
+    predictor: Predictor,
+    data: TaskData,
+    folder: Path,
+    called: str,
+    started: float,
+    about: dict[str, Any],
+) -> Run:
+    """Ask a trained model about validation and test, and write all that a run holds.
+
+    Args:
+        config: of this task.
+        predictor: trained.
+        data: of this task.
+        folder: where to.
+        called: the run, in predictions.
+        started: when the training did, for the duration.
+        about: more for run.json, plain data.
+    """
     from seqjourney.commands.answers import answer
     from seqjourney.evaluation.ablation import score_ablations, write_ablations
-    from seqjourney.evaluation.leakage import check_future_blind, check_task_data
+    from seqjourney.evaluation.leakage import check_future_blind
     from seqjourney.evaluation.occlusion import write_examples
     from seqjourney.evaluation.predictions import write_predictions
 
-    check_task_data(data)
-    predictor = _predictor(config)
-    predictor.fit(data, config.trainer, config.seed, partial)
     scored = pd.concat([data.of("validation").snapshots, data.of("test").snapshots])
     scored = scored.reset_index(drop=True)
     answers = answer(predictor, replace(data, snapshots=scored))
     moved = check_future_blind(predictor, data)
     predictions = answers.predictions.assign(
         model=config.model.name,
-        run=config.run_name,
+        run=called,
     )
-    write_predictions(predictions, partial / "predictions.parquet")
+    write_predictions(predictions, folder / "predictions.parquet")
     if isinstance(config.model, GRUConfig | TransformerConfig):  # others read the log as well
         context = config.model.context
-        write_ablations(score_ablations(predictor, data, context, config.seed), partial)
+        write_ablations(score_ablations(predictor, data, context, config.seed), folder)
         test = scored.assign(score=answers.scores)[scored["split"] == "test"]
-        write_examples(predictor.score, data, context, test, answers.calibrator, partial)
-    predictor.save(partial)
-    data.tokenizer.save(partial / "tokenizer.json")
-    write_json(partial / "validation.json", answers.validation)
-    write_json(partial / "task.json", describe_task(data))
-    write_customers(data, partial / "trained_on.parquet", data.learnable)
+        write_examples(predictor.score, data, context, test, answers.calibrator, folder)
+    predictor.save(folder)
+    data.tokenizer.save(folder / "tokenizer.json")
+    write_json(folder / "validation.json", answers.validation)
+    write_json(folder / "task.json", describe_task(data))
     write_json(
-        partial / "run.json",
+        folder / "run.json",
         {
             "config": config.model_dump(mode="json"),
             "model": config.model.name,
@@ -122,6 +183,7 @@ def _train(config: Config, data: TaskData, partial: Path, started: float) -> Run
             "consent": read_manifest(config.prepared).get("consent", "not in this event log"),
             "future_changed_score_by": moved,
             "seconds": round(time.monotonic() - started, 1),
+            **about,
             "revision": describe_revision(),
             "versions": describe_versions(),
         },

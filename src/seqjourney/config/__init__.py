@@ -29,6 +29,7 @@ from seqjourney.config.model import (
 from seqjourney.config.next_task import NextTaskConfig
 from seqjourney.config.parsing import parse, siblings
 from seqjourney.config.run import (
+    Also,
     Config,
     LoggerConfig,
     NextConfig,
@@ -40,6 +41,7 @@ from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
 from seqjourney.config.types import Strict, nearest, span_name
 
 __all__ = [
+    "Also",
     "BGNBDConfig",
     "BaseRateConfig",
     "BaselineConfig",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from seqjourney.config.data import DataConfig
-from seqjourney.config.model import ModelConfig
+from seqjourney.config.model import GRUConfig, ModelConfig, TransformerConfig
 from seqjourney.config.next_task import NextTaskConfig
 from seqjourney.config.parsing import parse
 from seqjourney.config.task import TaskConfig
@@ -53,6 +53,14 @@ class LoggerConfig(Strict):
     project: str = "seqjourney"
     offline: bool = True
     """Weights & Biases without network or account; sync later with `wandb sync`."""
+
+
+class Also(Strict):
+    """Another task that the network of a run learns, with a head of its own."""
+
+    task: TaskConfig
+    weight: float = Field(gt=0, allow_inf_nan=False)
+    """What its loss counts, against 1 of the main task's."""
 
 
 class RunConfig(Strict):
@@ -101,17 +109,40 @@ class Config(RunConfig):
     """One run: this data, this task, this model."""
 
     task: TaskConfig
+    also: Annotated[tuple[Also, ...], BeforeValidator(lambda given: given or ())] = ()
+    """Tasks that the network learns beside `task`; on a command line names of task configs with
+    their weights, `'also={demo_ltv: 0.5}'`."""
 
     @property
     def period(self) -> str:
         """Folder of the test period within the experiment's; of the last one, none."""
         return self.task.period
 
+    @model_validator(mode="after")
+    def _check_also(self) -> Config:
+        if self.also and not isinstance(self.model, GRUConfig | TransformerConfig):
+            raise ValueError(
+                f"also is for networks (gru, transformer), which learn several tasks at once; "
+                f"model={self.model.name} learns one. Leave also out and train a run per task"
+            )
+        names = [self.task.name, *(one.task.name for one in self.also)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"task '{twice[0]}' is learned already; also names other tasks")
+        return self
+
 
 class NextConfig(RunConfig):
     """One run of a `next` task."""
 
     task: NextTaskConfig
+    also: dict[str, Any] | None = None
+    """Not of a `next` task."""
+
+    @model_validator(mode="after")
+    def _refuse_also(self) -> NextConfig:
+        if self.also:
+            raise ValueError(f"'{self.task.name}' is a next task, which is learned alone: no also")
+        return self
 
 
 def served_config(content: dict[str, Any], where: str) -> Config:

@@ -47,6 +47,35 @@ def check_task_data(data: TaskData) -> None:
             )
 
 
+def check_together(data: TaskData) -> None:
+    """Check that tasks which one network learns keep to each other's splits.
+
+    Each task's training windows close before its own validation, and its labels are settled then.
+    With the same first validation and test cutoffs this holds between any two tasks, too.
+
+    Raises:
+        LeakageError: they differ in these, or in the customers who are held out.
+    """
+    task = data.task
+    for other in (one.data.task for one in data.also):
+        assert task.cutoffs is not None and other.cutoffs is not None
+        for split in _SPLITS[1:]:
+            mine, its = min(task.cutoffs.of(split)), min(other.cutoffs.of(split))
+            if mine != its:
+                raise LeakageError(
+                    f"tasks '{task.name}' and '{other.name}' cannot be learned together: their "
+                    f"first {split} cutoffs are {mine:%Y-%m-%d %H:%M} and {its:%Y-%m-%d %H:%M}, so "
+                    f"one would learn from what the {split} of the other asks. Give both the same "
+                    "first validation and test cutoffs (task.cutoffs), or train them apart."
+                )
+        if task.customer_holdout != other.customer_holdout:
+            raise LeakageError(
+                f"tasks '{task.name}' and '{other.name}' cannot be learned together: "
+                f"customer_holdout is {task.customer_holdout:g} and {other.customer_holdout:g}, so "
+                "one would learn from customers whom the other holds out. Give both the same."
+            )
+
+
 def check_windows(snapshots: pd.DataFrame, horizon: timedelta) -> None:
     """Every label window must close before the next split's first cutoff."""
     present = [s for s in _SPLITS if (snapshots["split"] == s).any()]

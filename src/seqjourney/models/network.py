@@ -47,6 +47,8 @@ class NetworkPredictor:
         self._scale: ValueScale | None = None
         self._hazards: Hazards | None = None
         self._accelerator = "auto"
+        self.others: dict[str, NetworkPredictor] = {}
+        """Of the tasks that were learned beside its own, by name; each stands on its own."""
         self.validation_score_ = float("nan")
         self.chosen_: dict[str, Any] = {}
 
@@ -55,14 +57,56 @@ class NetworkPredictor:
 
         `folder/checkpoints` holds what a resume needs and goes when training has ended.
         """
+        from seqjourney.models.joint import JointModel, JointTraining, Lesson
         from seqjourney.models.training import JourneyTraining
         from seqjourney.sequences.datamodule import JourneyDataModule
+        from seqjourney.sequences.joining import join_training
 
-        self._accelerator = trainer.accelerator
         begin(trainer, seed)
         # Processes of DDP cannot share a connection to the engine, and need none.
         data = replace(data, events=None)
-        self.tokenizer = data.tokenizer
+        model = self._begin(data, data.tokenizer, trainer)
+        for one in data.also:
+            self.others[one.data.task.name] = NetworkPredictor(self.config)
+        others = [
+            other._begin(one.data, data.tokenizer, trainer)
+            for one, other in zip(data.also, self.others.values(), strict=True)
+        ]
+        pretrained = {}
+        if self.config.pretrain_epochs:
+            from seqjourney.models.pretraining import pretrain
+
+            found = pretrain(model, self.config, data.together(), trainer, seed, folder)
+            pretrained = {"pretraining": found}
+            begin(trainer, seed)  # what follows must not depend on whether that was resumed
+        joined, targets = join_training(data) if data.also else (data, [])
+        module = JourneyDataModule(
+            joined,
+            context=self.config.context,
+            batch_tokens=self.config.batch_tokens,
+            seed=seed,
+            workers=trainer.workers,
+        )
+        training = JourneyTraining(model, self.config, module.mean_batch_weight())
+        if data.also:
+            lessons = [
+                Lesson(one.data.task.name, one.weight, answers, module.training_batches())
+                for one, answers in zip(data.also, targets, strict=True)
+            ]
+            joint = JointModel(model, others)
+            training = JointTraining(joint, self.config, module.mean_batch_weight(), lessons)
+        curves = loggers(self._logger, folder, self.config.name)
+        self.validation_score_, steps = learn(
+            training, module, trainer, folder / "checkpoints", curves
+        )
+        self.chosen_ = steps | pretrained
+        for other in self.others.values():
+            other.chosen_ = self.chosen_
+
+    def _begin(self, data: TaskData, tokenizer: Tokenizer, trainer: TrainerConfig) -> JourneyModel:
+        """Take the level of a task's training labels, and draw its network."""
+        self._accelerator = trainer.accelerator
+        self.tokenizer = tokenizer
         labels = data.of("train").snapshots["label"]
         self._base_rate = float(labels.mean())
         if data.task.kind == "sum":
@@ -70,27 +114,8 @@ class NetworkPredictor:
         if data.task.horizons is not None:
             intervals = data.of("train").snapshots["interval"].to_numpy()
             self._hazards = Hazards.of(intervals, len(data.task.horizons))
-        self.model = self._untrained(self.tokenizer)
-        pretrained = {}
-        if self.config.pretrain_epochs:
-            from seqjourney.models.pretraining import pretrain
-
-            found = pretrain(self.model, self.config, data, trainer, seed, folder)
-            pretrained = {"pretraining": found}
-            begin(trainer, seed)  # what follows must not depend on whether that was resumed
-        module = JourneyDataModule(
-            data,
-            context=self.config.context,
-            batch_tokens=self.config.batch_tokens,
-            seed=seed,
-            workers=trainer.workers,
-        )
-        training = JourneyTraining(self.model, self.config, module.mean_batch_weight())
-        curves = loggers(self._logger, folder, self.config.name)
-        self.validation_score_, steps = learn(
-            training, module, trainer, folder / "checkpoints", curves
-        )
-        self.chosen_ = steps | pretrained
+        self.model = self._untrained(tokenizer)
+        return self.model
 
     def _untrained(self, tokenizer: Tokenizer) -> JourneyModel:
         head = self._scale or self._hazards

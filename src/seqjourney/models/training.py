@@ -96,9 +96,8 @@ class JourneyTraining(AveragedTraining):
         self._precision = BinaryAveragePrecision()
         self.monitor = MONITOR if isinstance(model.answers, MeanLogOdds) else VALUE_MONITOR
 
-    def _loss(self, raw: Tensor, batch: Batch) -> Tensor:
+    def _loss(self, raw: Tensor, batch: Batch, answers: nn.Module) -> Tensor:
         """Return the mean loss of the members' answers, (M, B, S[, 3 or K]) -> ()."""
-        answers = self.model.answers
         if isinstance(answers, HazardAnswers):
             return hazard_loss(raw, batch.values, batch.weights)
         if not isinstance(answers, ValueAnswers):
@@ -108,13 +107,23 @@ class JourneyTraining(AveragedTraining):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss over the batch's snapshots, each member for itself."""
-        loss = self._loss(self.model.each(*batch.inputs), batch)
-        weight = batch.weights.sum()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=max(1, int(weight)))
-        # Batches hold very different numbers of snapshots; every snapshot counts the same.
-        loss = loss * weight / self._batch_weight
+        raw = self.model.each(*batch.inputs)
+        loss = self._taught(raw, batch, self.model.answers, self._batch_weight)
         # The sum over members: each learns as fast as it would alone (the clipped norm is joint).
         return loss * len(self.model.members)
+
+    def _taught(
+        self, raw: Tensor, batch: Batch, answers: nn.Module, batch_weight: float, of: str = ""
+    ) -> Tensor:
+        """Return what a batch teaches the head of a task, `of` which one: -> ()."""
+        weight = batch.weights.sum()
+        if weight == 0:  # it asks none of these customers
+            return (raw * 0).sum()
+        loss = self._loss(raw, batch, answers)
+        size = max(1, int(weight))
+        self.log(f"train_loss{of}", loss, on_step=False, on_epoch=True, batch_size=size)
+        # Batches hold very different numbers of snapshots; every snapshot counts the same.
+        return loss * weight / batch_weight
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the answers to all validation snapshots."""
@@ -126,7 +135,7 @@ class JourneyTraining(AveragedTraining):
         logits = answers if self.monitor == MONITOR else answers[..., -1 if last else 0]
         # The metric squashes what lies outside [0, 1] itself; be explicit instead.
         self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
-        loss = self._loss(logits if self.monitor == MONITOR else raw, batch)
+        loss = self._loss(logits if self.monitor == MONITOR else raw, batch, self.model.answers)
         self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
         self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -93,6 +94,14 @@ def build_windows(data: Asked, context: int) -> Windows:
     )
 
 
+def targets_of(snapshots: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the labels, weights and values of a batch for every snapshot, (n,) float32 each."""
+    labels, weights = (snapshots[name].to_numpy(np.float32) for name in ("label", "weight"))
+    more = [name for name in ("value", "interval") if name in snapshots]
+    values = snapshots[more[0]].to_numpy(np.float32) if more else np.zeros_like(labels)
+    return labels, weights, values
+
+
 class Collator:
     """Window numbers → padded batch, gathered from the memory-mapped store."""
 
@@ -106,12 +115,7 @@ class Collator:
         self._ends = data.snapshots["end"].to_numpy(np.int64)
         cutoff = data.snapshots["cutoff"].dt.tz_convert(None)
         self._cutoffs = cutoff.to_numpy("datetime64[us]").astype(np.int64)
-        self._labels = data.snapshots["label"].to_numpy(np.float32)
-        self._weights = data.snapshots["weight"].to_numpy(np.float32)
-        more = [name for name in ("value", "interval") if name in data.snapshots]
-        self._values = (
-            data.snapshots[more[0]].to_numpy(np.float32) if more else np.zeros_like(self._labels)
-        )
+        self._labels, self._weights, self._values = targets_of(data.snapshots)
 
     def __call__(self, chosen: Sequence[int]) -> Batch:
         """Build one batch."""

@@ -41,6 +41,8 @@ class TaskData:
     snapshots: pd.DataFrame
     learnable: np.ndarray | None = None
     """(C,) bool: whose events may teach what needs no label; everybody's if unset."""
+    also: tuple[Beside, ...] = ()
+    """Tasks that a network learns beside this one."""
     excluded: dict[str, dict[str, int]] = field(default_factory=dict)
     """Who was left out when the task was cut, by split and reason."""
 
@@ -48,6 +50,13 @@ class TaskData:
         """Return the same data with only the snapshots of one split."""
         chosen = self.snapshots[self.snapshots["split"] == split].reset_index(drop=True)
         return replace(self, snapshots=chosen)
+
+    def together(self) -> Self:
+        """Return the same data with the snapshots of the tasks beside it, too."""
+        if not self.also:
+            return self
+        tables = [self.snapshots, *(one.data.snapshots for one in self.also)]
+        return replace(self, snapshots=pd.concat(tables, ignore_index=True))
 
     def by_horizon(self) -> dict[str, TaskData]:
         """Return the data of the occurrence by each horizon of a `time_to` task, ascending."""
@@ -59,6 +68,15 @@ class TaskData:
                 snapshots = snapshots.drop(columns="interval").assign(label=came)
             asked[name] = replace(self, task=task, snapshots=snapshots)
         return asked
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A task that a network learns beside its main one."""
+
+    data: TaskData
+    weight: float
+    """What its loss counts, against 1 of the main task's."""
 
 
 class Asked(Protocol):
