@@ -112,7 +112,7 @@ def test_tasks_whose_splits_overlap_are_refused(
 
 
 def test_only_networks_learn_several_tasks_and_none_twice(config_of: ConfigOf):
-    with pytest.raises(ConfigError, match="also is for networks .* model=logistic learns one"):
+    with pytest.raises(ConfigError, match=r"also is for networks .* model=logistic learns one"):
         config_of("logistic", also=also())
     with pytest.raises(ConfigError, match="task 'orders' is learned already"):
         config_of(also=also(name="orders"))
