@@ -82,15 +82,18 @@ class Runs:
             ]
             if None in members:
                 return None
-            content["model"] |= {"name": asked.model, "runs": [str(m) for m in members]}
+            content["model"] |= {
+                "name": asked.model,
+                "runs": [str(m.resolve()) for m in members if m],
+            }
         run = self.place(asked, content, processed)
         if (run / "run.json").is_file():
             return run
         if not train:
             return None
         # An interrupted network goes on where it stopped.
-        resumable = run.with_name(run.name + ".partial") / "checkpoints/latest.ckpt"
-        content["trainer"]["resume"] = resumable.exists()
+        checkpoints = run.with_name(run.name + ".partial") / "checkpoints"
+        content["trainer"]["resume"] = any(checkpoints.rglob("latest.ckpt"))
         content |= {"run": str(run), "processed": str(processed)}
         started = time.perf_counter()
         with redirect_stdout(io.StringIO()):

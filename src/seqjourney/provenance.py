@@ -43,7 +43,7 @@ def model_fingerprint(run: Path) -> str:
     from seqjourney.events.log import digest
 
     files = [run / name for name in ("run.json", "model.pt", "model.json")]
-    files += sorted(run.glob("trees.*")) + sorted(run.glob("members/*/*"))
+    files += sorted(run.glob("trees.*")) + sorted((run / "members").rglob("*.*"))
     return digest([sha256_of(file) for file in files if file.exists()])
 
 

@@ -13,7 +13,8 @@ import seqjourney
 from seqjourney.commands.train import train
 from seqjourney.config import Config, parse
 from seqjourney.errors import ConfigError
-from seqjourney.files import read_json
+from seqjourney.evaluation.trials import limit_of
+from seqjourney.files import read_json, write_json
 from seqjourney.provenance import model_fingerprint
 
 ConfigOf = Callable[..., Config]
@@ -77,3 +78,28 @@ def test_a_blend_refuses_runs_of_another_task(members: dict[str, Path], config_o
     task = config_of("recency").task.model_dump(mode="json") | {"customer_holdout": 0.2}
     with pytest.raises(ConfigError, match="gru was trained on another task than 'orders'"):
         train(blend_of(config_of, *members, task=task))
+
+
+def test_a_blend_refuses_runs_of_data_that_changed_since(
+    members: dict[str, Path], config_of: ConfigOf
+):
+    about = read_json(members["gru"] / "run.json")
+    write_json(members["gru"] / "run.json", about | {"data_fingerprint": "before an erasure"})
+    with pytest.raises(ConfigError, match="gru was trained on other data"):
+        train(blend_of(config_of, *members))
+
+
+def test_a_blend_of_a_blend_and_a_seed_that_changes_nothing_are_refused(
+    members: dict[str, Path], config_of: ConfigOf
+):
+    train(blend_of(config_of, *members))
+    with pytest.raises(ConfigError, match="names blend, a blend"):
+        train(blend_of(config_of, "blend", "gru"))
+    with pytest.raises(ConfigError, match=r"seed=1: none of model.runs was trained with it"):
+        train(blend_of(config_of, *members, seed=1))
+
+
+def test_a_blend_of_a_trial_run_is_a_trial(members: dict[str, Path], config_of: ConfigOf):
+    trial = train(config_of("gru", trainer={"limit_batches": 1})).folder
+    assert limit_of(trial) == limit_of(train(blend_of(config_of, *members)).folder)
+    assert limit_of(trial) == "trained on 1 batch an epoch"

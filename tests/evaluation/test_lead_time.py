@@ -1,5 +1,7 @@
 """Lead times against a slow reading of their definition, and by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,3 +107,10 @@ def test_it_says_why_there_is_none():
     assert "task.shift" in lead_results([once])["absent"]
     nobody = predictions(np.ones((30, 3)), np.ones((30, 3)), "2024-01-01")
     assert "of 0 customers" in lead_results([nobody])["absent"]
+
+
+def test_a_model_whose_equal_scores_would_flag_everyone_is_left_out():
+    labels = np.array([[0, 0, 1], [0, 1, 1], [0, 0, 0]] * 30, bool)
+    ranked = predictions(labels, np.zeros(labels.shape), "2024-01-01")
+    flat = replace(ranked, scores={"gru": np.zeros(len(ranked.snapshots))})
+    assert "no model ranks finely enough" in lead_results([flat])["absent"]

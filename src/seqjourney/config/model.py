@@ -139,7 +139,7 @@ class NextCountsConfig(Strict):
 
 
 class BlendConfig(Strict):
-    """The mean of finished runs of the same task; not for `sum` tasks."""
+    """The mean of finished runs of the same task; not for `sum` and `time_to` tasks."""
 
     kind: Literal["blend"]
     name: str

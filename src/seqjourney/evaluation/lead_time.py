@@ -37,7 +37,9 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
     """Return the entry `lead_time` of an absence task in metrics.json.
 
     Args:
-        periods: of one task, the last one last; models that are in all of them are measured.
+        periods: of one task, the last one last; runs of models (by their order, where there are
+            several seeds) that are in all of them are measured, but for those whose equal scores
+            would flag far more customers than stay away.
 
     Returns:
         `leavers`, `spacing_days` between test cutoffs (at most), and per model the shares warned
@@ -53,10 +55,17 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
         for name, score in test.scores.items():
             model = name.removesuffix(f" ({period.runs[name]})")
             runs[model] = runs.get(model, -1) + 1
-            flagged = score >= _threshold(validation, validation.scores[name])
+            reached = _threshold(validation, validation.scores[name])
+            flagged = score >= reached
+            if _too_coarse(validation, validation.scores[name] >= reached):
+                continue
             shown = test.snapshots[["customer_id", "cutoff", "label"]]
             parts.append(shown.assign(flagged=flagged, model=model, run=runs[model], period=place))
+    if not parts:
+        return {"absent": "no model ranks finely enough to flag as many as stay away."}
     asked = pd.concat(parts, ignore_index=True)
+    in_all = asked.groupby(["model", "run"])["period"].transform("nunique") == len(periods)
+    asked = asked[in_all]
     key = ["model", "run", "customer_id", "cutoff"]
     asked = asked.sort_values([*key, "period"], ignore_index=True)
     asked = asked.drop_duplicates(key, keep="last", ignore_index=True)  # the model then in force
@@ -66,11 +75,9 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
             "absent": "the test asks each customer once; it takes several test cutoffs "
             "(task.cutoffs.test) or several periods (task.shift)."
         }
-    in_all = set.intersection(*(set(asked["model"][asked["period"] == p]) for p in asked["period"]
-                                .unique()))  # fmt: skip
     found: dict[str, Any] = {}
     leavers = 0
-    for named, rows in asked[asked["model"].isin(in_all)].groupby("model", sort=False):
+    for named, rows in asked.groupby("model", sort=False):
         customer = pd.factorize(rows["customer_id"] + "|" + rows["run"].astype(str))[0]
         leads = lead_days(
             customer,
@@ -128,6 +135,12 @@ def lead_days(
     warned = np.where(flagged[before], series[before], late)
     days = (cutoff_us[before] - cutoff_us[np.minimum(warned, end - 1)]) / DAY_US
     return np.where(flagged[before] | (late < returned), days, NEVER)
+
+
+def _too_coarse(validation: TaskPredictions, flagged: np.ndarray) -> bool:
+    """Whether equal scores flag a quarter more than had the outcome: warnings that cost more."""
+    weight = validation.snapshots["weight"].to_numpy(np.float64)
+    return bool(weight @ flagged > 1.25 * (weight @ validation.snapshots["label"].to_numpy(float)))
 
 
 def _threshold(validation: TaskPredictions, score: np.ndarray) -> float:

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.files import read_json
-
-_NETWORKS = ("gru", "transformer")  # other models see all of the data whatever the trainer says
+from seqjourney.predictors import NETWORKS
 
 
 def limit_of(path: Path) -> str | None:
     """Say how a run (its folder, or its predictions file) was cut short, or None."""
     file = (path if path.is_dir() else path.parent) / "run.json"
     run = read_json(file) if file.is_file() else {}
-    batches = ((run.get("config") or {}).get("trainer") or {}).get("limit_batches")
-    if run.get("kind") not in _NETWORKS or batches is None:
+    members = (run.get("chosen") or {}).get("members", [])  # of a blend
+    told = ((run.get("config") or {}).get("trainer") or {}).get("limit_batches")
+    # Other models see all of the data whatever the trainer says.
+    limits = [(run.get("kind"), told), *((m["kind"], m.get("limit_batches")) for m in members)]
+    batches = next((n for kind, n in limits if kind in NETWORKS and n is not None), None)
+    if batches is None:
         return None
     return f"trained on {batches} batch{'es' if batches != 1 else ''} an epoch"
 

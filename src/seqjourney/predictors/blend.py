@@ -21,7 +21,6 @@ from seqjourney.config import BlendConfig, TrainerConfig
 from seqjourney.errors import ConfigError
 from seqjourney.files import read_json
 from seqjourney.sequences.task_data import Predictor, TaskData
-from seqjourney.sequences.tokenizer import Tokenizer
 
 
 class Blend:
@@ -42,9 +41,15 @@ class Blend:
         validation = both_classes(data, "validation")
         label, weight = validation["label"].to_numpy(), validation["weight"].to_numpy()
         self.chosen_ = {"members": []}
-        for name in self.config.runs:
-            run = folder.parent / name  # an absolute name stands for itself
-            kind = _kind_of(run, data)
+        runs = [_run_of(folder.parent, name, seed) for name in self.config.runs]
+        if seed and not any(own for _, own in runs):
+            raise ConfigError(
+                f"seed={seed}: none of model.runs was trained with it, so the blend would be that "
+                "of seed 0 again. Train its networks with this seed first."
+            )
+        for run, _ in runs:
+            about = _describe(run, data)
+            kind = about["kind"]
             member = predictors.load(run, kind)
             score = member.score(data.of("validation"))
             slope, offset = _log_odds(score, label, weight)
@@ -57,6 +62,7 @@ class Blend:
                     "slope": slope,
                     "offset": offset,
                     "average_precision": alone,
+                    "limit_batches": about["config"]["trainer"]["limit_batches"],
                 }
             )
         self.validation_score_ = average_precision(label, self.score(data.of("validation")), weight)
@@ -88,23 +94,34 @@ class Blend:
         return blend
 
 
-def _kind_of(run: Path, data: TaskData) -> str:
-    """Return the kind of a run's model, if it answers the same question from the same data."""
+def _run_of(folder: Path, name: str, seed: int) -> tuple[Path, bool]:
+    """Return a run's folder, and whether it is of a seed above 0; an absolute name is a folder."""
+    own = folder / f"{name}_seed{seed}"
+    return (own, True) if seed and own.is_dir() else (folder / name, Path(name).is_absolute())
+
+
+def _describe(run: Path, data: TaskData) -> dict[str, Any]:
+    """Read a run's description, if it answers the same question from the same data."""
     if not (run / "run.json").is_file():
         raise ConfigError(
             f"model.runs names {run.name}, and {run} is not a finished run. Train its model first, "
             "with the same experiment, or name other runs."
         )
-    about = read_json(run / "run.json")
-    kind: str = about["kind"]
+    about: dict[str, Any] = read_json(run / "run.json")
+    if about["kind"] == "blend":
+        raise ConfigError(
+            f"model.runs names {run.name}, a blend; name the runs that it consists of."
+        )
     asked = json.loads(data.task.model_dump_json())
     if read_json(run / "task.json")["task"] != asked:
         raise ConfigError(
             f"{run} was trained on another task than '{data.task.name}' is now; train it again."
         )
-    if Tokenizer.load(run / "tokenizer.json") != data.tokenizer:
+    # An erasure or a withdrawn consent makes other data too: a model that saw the customer must not
+    # live on in a run whose own record does not name them.
+    if about["data_fingerprint"] != data.fingerprint:
         raise ConfigError(f"{run} was trained on other data than is prepared now; train it again.")
-    return kind
+    return about
 
 
 def _log_odds(score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

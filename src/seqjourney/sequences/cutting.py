@@ -79,6 +79,7 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
         snapshots,
         learnable=learnable_customers(backend, prepared, store, until_us),
         excluded=described["excluded"],
+        fingerprint=manifest["fingerprint"],
     )
 
 

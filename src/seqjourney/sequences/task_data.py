@@ -45,6 +45,8 @@ class TaskData:
     """Tasks that a network learns beside this one."""
     excluded: dict[str, dict[str, int]] = field(default_factory=dict)
     """Who was left out when the task was cut, by split and reason."""
+    fingerprint: str = ""
+    """Of the prepared data."""
 
     def of(self, split: str) -> Self:
         """Return the same data with only the snapshots of one split."""
