@@ -26,7 +26,7 @@ def test_it_writes_three_files_and_says_the_answer(shop: Path, tmp_path: Path, c
     manifest = json.loads((shop / "processed/shop/manifest.json").read_text())
     assert result.content["data"]["events"] == manifest["rows"]["events"]
     assert result.content["data"]["customers"] == manifest["customers"]
-    assert list(result.content["tasks"]) == ["orders"]
+    assert "orders" in result.content["tasks"]  # tests of other tasks share the shop
 
 
 def test_the_report_lies_beside_the_runs_unless_told_otherwise(
