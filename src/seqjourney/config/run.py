@@ -135,7 +135,7 @@ class NextConfig(RunConfig):
     """One run of a `next` task."""
 
     task: NextTaskConfig
-    also: dict[str, Any] | None = None
+    also: Annotated[dict[str, Any] | None, BeforeValidator(lambda given: given or None)] = None
     """Not of a `next` task."""
 
     @model_validator(mode="after")
