@@ -111,7 +111,7 @@ def take_other_tasks(settings: dict[str, Any]) -> dict[str, Any]:
     """Read the task configs that `also` names; they are of the main task's test period.
 
     Raises:
-        ConfigError: `also` is no mapping of names to weights.
+        ConfigError: `also` is no mapping of names to weights, or names a `next` task.
     """
     import hydra
 
@@ -122,6 +122,9 @@ def take_other_tasks(settings: dict[str, Any]) -> dict[str, Any]:
             f"{also!r})"
         )
     tasks = {name: to_plain(hydra.compose("train", [f"task={name}"]))["task"] for name in also}
+    for name, task in tasks.items():
+        if task.get("kind") == "next":
+            raise ConfigError(f"also names '{name}', a next task, which is learned alone.")
     shift = {"shift": settings["task"]["shift"]}
     return settings | {
         "also": [{"task": tasks[name] | shift, "weight": also[name]} for name in also]

@@ -127,7 +127,7 @@ class Config(RunConfig):
             )
         names = [self.task.name, *(one.task.name for one in self.also)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"task '{twice[0]}' is learned already; also names other tasks")
+            raise ValueError(f"task '{twice[0]}' is learned already; give one another task.name")
         return self
 
 
