@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from random_histories import network_config, tokenizer
+from trained import Killed, same, weights
 
 from seqjourney.config import TrainerConfig
 from seqjourney.errors import ConfigError
@@ -20,11 +21,6 @@ from seqjourney.models.training import JourneyTraining
 from seqjourney.sequences.task_data import TaskData
 
 TRAINER = {"max_epochs": 2, "threads": 1, "accelerator": "cpu", "progress": False}
-State = dict[str, torch.Tensor]
-
-
-class Killed(BaseException):
-    """Nobody catches this: to files on disk it is what SIGKILL is."""
 
 
 def train(data: TaskData, folder: Path, epochs: int = 2, kind: str = "gru", **trainer: Any):
@@ -34,15 +30,6 @@ def train(data: TaskData, folder: Path, epochs: int = 2, kind: str = "gru", **tr
     network = NetworkPredictor(config)
     network.fit(data, TrainerConfig(**(TRAINER | trainer)), 0, folder)
     return network
-
-
-def weights(network: NetworkPredictor) -> State:
-    assert network.model is not None
-    return network.model.state_dict()
-
-
-def same(a: State, b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def next_events(members: int = 1) -> NextEvents:

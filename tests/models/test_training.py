@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from random_histories import network_config, tokenizer
+from trained import Killed, same, weights
 
 from seqjourney.config import LoggerConfig, TrainerConfig
 from seqjourney.models.learning import epochs_of
@@ -20,11 +21,6 @@ from seqjourney.models.training import JourneyTraining, weighted_loss
 from seqjourney.sequences.task_data import TaskData
 
 STEPS_AN_EPOCH = 3
-State = dict[str, torch.Tensor]
-
-
-class Killed(BaseException):
-    """Nobody catches this: to files on disk it is what SIGKILL is."""
 
 
 def train(
@@ -42,15 +38,6 @@ def train(
     settings = {"max_epochs": 3, "threads": 1, "accelerator": "cpu", "progress": False}
     network.fit(data, TrainerConfig(**(settings | trainer)), seed, folder)
     return network
-
-
-def weights(network: NetworkPredictor) -> State:
-    assert network.model is not None
-    return network.model.state_dict()
-
-
-def same(a: State, b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[JourneyTraining], None]) -> None:

@@ -10,50 +10,21 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import small_runs
 import torch
+from small_runs import configs, trained
 
-from seqjourney.commands.train import train
-from seqjourney.config import Config
 from seqjourney.sequences.task_data import TaskData
 
-MODELS: dict[str, dict[str, Any]] = {
-    "gru": {"width": 16, "context": 32, "members": 2},
+MODELS = small_runs.MODELS | {
     "transformer": {"width": 16, "heads": 2, "layers": 2, "context": 32},
-    "base_rate": {},
-    "recency": {},
-    "logistic": {"penalties": [0.1]},
-    "lightgbm": {"trials": 1, "rounds": 20},
-    "catboost": {"trials": 1, "rounds": 20},
-    "bgnbd": {},
-    "paretonbd": {},
 }
 
 
 @pytest.fixture(scope="session")
 def run_of(small_log: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the run folder of a kind of model, trained when first asked for."""
-    output = tmp_path_factory.mktemp("runs")
-    done: dict[str, Path] = {}
-
-    def run(kind: str) -> Path:
-        if kind not in done:
-            config = Config.model_validate(
-                {
-                    "name": "small",
-                    "output": output,
-                    "processed": small_log.prepared.parent,
-                    "data": small_log.config.model_dump(),
-                    "task": small_log.task.model_dump(),
-                    "model": {"kind": kind, "name": kind, **MODELS[kind]},
-                    "trainer": {
-                        "max_epochs": 3, "accelerator": "cpu", "threads": 1, "progress": False
-                    },
-                }
-            )  # fmt: skip
-            done[kind] = train(config).folder
-        return done[kind]
-
-    return run
+    return trained(configs(small_log, tmp_path_factory.mktemp("runs"), {}, MODELS, epochs=3))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import small_runs
+from small_runs import configs, trained
 
 import seqjourney
 from seqjourney.commands.evaluate import evaluate
@@ -23,16 +25,8 @@ from seqjourney.evaluation.predictions import read_predictions
 from seqjourney.evaluation.times import TIME_METRICS
 from seqjourney.serving.backends import open_program
 
-MODELS: dict[str, dict[str, Any]] = {
-    "gru": {"width": 16, "context": 32, "members": 2},
-    "transformer": {"width": 16, "heads": 2, "layers": 1, "context": 32},
-    "base_rate": {},
-    "recency": {},
-    "logistic": {"penalties": [0.1]},
-    "lightgbm": {"trials": 1, "rounds": 20},
-    "bgnbd": {},
-}
-SETTINGS = MODELS | {"blend": {"runs": ["gru", "logistic"]}}
+MODELS = ("gru", "transformer", "base_rate", "recency", "logistic", "lightgbm", "bgnbd")
+SETTINGS = small_runs.MODELS | {"blend": {"runs": ["gru", "logistic"]}}
 HORIZONS = ["5d", "12d", "30d"]
 TASK = {"name": "when", "kind": "time_to", "horizon": None, "horizons": HORIZONS}
 PROBABILITIES = [f"probability_{h}" for h in HORIZONS]
@@ -41,36 +35,12 @@ CUTOFF = "2023-10-01"
 
 @pytest.fixture(scope="module")
 def config_of(small_log: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
-    output = tmp_path_factory.mktemp("time_runs")
-
-    def build(model: str, **task: Any) -> Config:
-        return Config.model_validate(
-            {
-                "name": "when",
-                "output": output,
-                "processed": small_log.prepared.parent,
-                "data": small_log.config.model_dump(),
-                "task": small_log.task.model_dump() | TASK | task,
-                "model": {"kind": model, "name": model, **SETTINGS.get(model, {})},
-                "trainer": {
-                    "max_epochs": 2, "accelerator": "cpu", "threads": 1, "progress": False
-                },
-            }
-        )  # fmt: skip
-
-    return build
+    return configs(small_log, tmp_path_factory.mktemp("time_runs"), TASK, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def time_run(config_of: Callable[..., Config]) -> Callable[[str], Path]:
-    done: dict[str, Path] = {}
-
-    def run(kind: str) -> Path:
-        if kind not in done:
-            done[kind] = train(config_of(kind)).folder
-        return done[kind]
-
-    return run
+    return trained(config_of)
 
 
 def curves_of(predictions: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import small_runs
 import torch
+from small_runs import configs, trained
 
 import seqjourney
 from seqjourney.commands.evaluate import evaluate
@@ -23,52 +25,21 @@ from seqjourney.evaluation.predictions import read_predictions
 from seqjourney.evaluation.value import VALUE_METRICS, normalised_gini_of
 from seqjourney.serving.backends import open_program
 
-MODELS: dict[str, dict[str, Any]] = {
-    "gru": {"width": 16, "context": 32, "members": 2},
-    "transformer": {"width": 16, "heads": 2, "layers": 1, "context": 32},
-    "past_value": {},
-    "base_rate": {},
-    "lightgbm": {"trials": 1, "rounds": 20},
-    "catboost": {"trials": 1, "rounds": 20},
-    "bgnbd": {},
-    "paretonbd": {},
-}
+MODELS = (
+    "gru", "transformer", "past_value", "base_rate", "lightgbm", "catboost", "bgnbd", "paretonbd"
+)  # fmt: skip
 TASK = {"name": "worth", "kind": "sum", "target": ["purchase", "click"]}
 CUTOFF = "2023-10-01"
 
 
 @pytest.fixture(scope="module")
 def config_of(small_log: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
-    output = tmp_path_factory.mktemp("value_runs")
-
-    def build(model: str, **task: Any) -> Config:
-        return Config.model_validate(
-            {
-                "name": "worth",
-                "output": output,
-                "processed": small_log.prepared.parent,
-                "data": small_log.config.model_dump(),
-                "task": small_log.task.model_dump() | TASK | task,
-                "model": {"kind": model, "name": model, **MODELS.get(model, {})},
-                "trainer": {
-                    "max_epochs": 2, "accelerator": "cpu", "threads": 1, "progress": False
-                },
-            }
-        )  # fmt: skip
-
-    return build
+    return configs(small_log, tmp_path_factory.mktemp("value_runs"), TASK, small_runs.MODELS)
 
 
 @pytest.fixture(scope="module")
 def value_run(config_of: Callable[..., Config]) -> Callable[[str], Path]:
-    done: dict[str, Path] = {}
-
-    def run(kind: str) -> Path:
-        if kind not in done:
-            done[kind] = train(config_of(kind)).folder
-        return done[kind]
-
-    return run
+    return trained(config_of)
 
 
 @pytest.mark.parametrize("kind", MODELS)
