@@ -10,15 +10,14 @@ interrupted, or asked for more, trains only what is missing.
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quality_metrics import mean_of, replicated  # type: ignore[import-not-found]
 from quality_runs import BLENDS, MODELS, NETWORKS, Asked, Runs  # type: ignore[import-not-found]
 from record import (  # type: ignore[import-not-found]  # its folder is sys.path[0]
     Figure,
@@ -28,7 +27,7 @@ from record import (  # type: ignore[import-not-found]  # its folder is sys.path
     write_results,
 )
 
-from seqjourney.evaluation.bootstrap import Estimate, Resampling, estimate, replicate_weights
+from seqjourney.evaluation.bootstrap import Estimate, estimate
 from seqjourney.files import read_json
 
 
@@ -181,8 +180,6 @@ def _replicates(chosen: Options) -> int:
 
 def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
     """Train what is missing and measure the models of a task on the same resampled customers."""
-    from seqjourney.evaluation.predictions import join_runs, read_predictions
-
     finished: list[tuple[Asked, Path]] = []
     for model in _models(task, chosen):
         seeds = 1 if chosen.quick or model not in OURS else chosen.more.seeds
@@ -192,18 +189,12 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
                 finished.append((asked, folder))
     if not finished:
         return
-    frames = [read_predictions(folder) for _, folder in finished]
-    with redirect_stdout(io.StringIO()):  # says that runs share a name
-        (joined,) = join_runs(frames)
-    name_of = {run: name for name, run in joined.runs.items()}
-    names = [name_of[frame["run"].iloc[0]] for frame in frames]
-    values = estimated(joined.split("test"), names, _replicates(chosen))
-    test = joined.split("test").snapshots
+    test, values = replicated([folder for _, folder in finished], "test", _replicates(chosen))
     for model in dict.fromkeys(asked.model for asked, _ in finished):
         own = [i for i, (asked, _) in enumerate(finished) if asked.model == model]
         about = [read_json(finished[i][1] / "run.json") for i in own]
         ap, auc, ece = (
-            _mean([values[names[i]][metric] for i in own], recentre=metric == "ece")
+            mean_of([values[i][metric] for i in own], recentre=metric == "ece")
             for metric in ("ap", "auc", "ece")
         )
         yield Measured(
@@ -214,58 +205,11 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
             ap,
             auc,
             ece,
-            tuple(values[names[i]]["ap"][0] for i in own),
+            tuple(values[i]["ap"][0] for i in own),
             tuple(run["calibrator"]["kind"] for run in about),
             len(test),
             float(test["label"].mean()),
         )
-
-
-def estimated(
-    test: Any, names: Sequence[str], replicates: int
-) -> dict[str, dict[str, tuple[float, np.ndarray]]]:
-    """Each run's metrics on the test and on every replicate of its customers."""
-    import pandas as pd
-
-    from seqjourney.evaluation.probability import ece
-    from seqjourney.evaluation.ranking import accumulate, average_precision, rank, roc_auc, tiebreak
-
-    snapshots = test.snapshots
-    label = snapshots["label"].to_numpy(np.float64)
-    weight = snapshots["weight"].to_numpy(np.float64)
-    cutoff_us = snapshots["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
-    ties = tiebreak(snapshots["customer_id"].to_numpy(object), cutoff_us)
-    rankings = {name: rank(label, test.scores[name], ties) for name in names}
-
-    def measure(weights: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        found = {}
-        for name, ranking in rankings.items():
-            curve = accumulate(ranking, weights)
-            found[name] = {
-                "ap": average_precision(curve),
-                "auc": roc_auc(curve),
-                "ece": ece(label, test.probabilities[name], weights),
-            }
-        return found
-
-    point = measure(weight[None])
-    customers = pd.factorize(snapshots["customer_id"])[0]
-    chunks = [
-        measure(weights)
-        for weights in replicate_weights(Resampling(customers, weight, replicates, seed=0))
-    ]
-    return {
-        name: {
-            metric: (float(value[0]), np.concatenate([chunk[name][metric] for chunk in chunks]))
-            for metric, value in metrics.items()
-        }
-        for name, metrics in point.items()
-    }
-
-
-def _mean(of_seeds: Sequence[tuple[float, np.ndarray]], *, recentre: bool) -> Estimate:
-    value = float(np.mean([value for value, _ in of_seeds]))
-    return estimate(value, np.mean([drawn for _, drawn in of_seeds], axis=0), recentre=recentre)
 
 
 def _best(measured: Sequence[Measured]) -> tuple[Measured, Measured] | None:

@@ -32,6 +32,7 @@ BLENDS = {
 }
 # What decides how a run comes out, beside the models; `prepare` has its own, that of the log.
 _CODE = (
+    "sequences/cutoffs.py",
     "sequences/cutting.py",
     "sequences/snapshots.py",
     "sequences/store.py",

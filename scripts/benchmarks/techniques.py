@@ -7,13 +7,11 @@ of `quality`, in the same cache.
 from __future__ import annotations
 
 import argparse
-import io
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality import estimated  # type: ignore[import-not-found]
+from quality_metrics import mean_of, replicated  # type: ignore[import-not-found]
 from quality_runs import Asked, Runs  # type: ignore[import-not-found]
 from record import options, scratch, write_results  # type: ignore[import-not-found]
 
@@ -73,25 +71,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _paired(arms: list[list[Path]], replicates: int) -> dict[str, Any]:
     """Compare two lists of runs on the same resampled customers of validation."""
-    from seqjourney.evaluation.predictions import join_runs, read_predictions
-
-    frames = [read_predictions(run) for arm in arms for run in arm]
-    with redirect_stdout(io.StringIO()):  # says that runs share a name
-        (joined,) = join_runs(frames)
-    name_of = {run: name for name, run in joined.runs.items()}
-    names = [name_of[frame["run"].iloc[0]] for frame in frames]
-    found = estimated(joined.split("validation"), names, replicates)
+    _, found = replicated([run for arm in arms for run in arm], "validation", replicates)
     count = len(arms[0])
-    (one, drawn), (other, drawn_other) = (
-        [np.mean([found[name]["ap"][part] for name in arm], axis=0) for part in (0, 1)]
-        for arm in (names[:count], names[count:])
-    )
-    gap = estimate(float(one - other), drawn - drawn_other)
+    one, other = (mean_of([run["ap"] for run in part]) for part in (found[:count], found[count:]))
+    gap = estimate(one.value - other.value, one.replicates - other.replicates)
     seconds = [np.mean([read_json(run / "run.json")["seconds"] for run in arm]) for arm in arms]
     return {
         "seeds": count,
-        "with": float(one),
-        "without": float(other),
+        "with": one.value,
+        "without": other.value,
         "difference": gap.value,
         "low": gap.low,
         "high": gap.high,

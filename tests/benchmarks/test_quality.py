@@ -60,7 +60,7 @@ def test_a_difference_is_paired_and_the_pool_is_the_mean_of_tasks():
 def test_the_mean_over_seeds_is_resampled_as_one_model():
     draw = np.random.default_rng(0)
     seeds = [(0.4, 0.4 + draw.normal(size=500)), (0.6, 0.6 + draw.normal(size=500))]
-    found = quality._mean(seeds, recentre=False)
+    found = quality.mean_of(seeds)
     assert found.value == pytest.approx(0.5)
     np.testing.assert_allclose(found.replicates, (seeds[0][1] + seeds[1][1]) / 2)
 
