@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from seqjourney.config import parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
+from seqjourney.sequences.cutoffs import resolve_cutoffs
 from seqjourney.sequences.snapshots import (
     SPLITS,
     check_classes,
     check_events,
     cut_snapshots,
     eligible_customers,
-    resolve_cutoffs,
 )
 from small_logs import as_store, as_table, clean_log, raw_events, small_task
 

@@ -26,12 +26,12 @@ from seqjourney.events import engine
 from seqjourney.events.consent import ConsentPolicy, keep_allowed
 from seqjourney.events.log import digest, event_log_files, read_event_log, read_manifest
 from seqjourney.files import locked, read_json, read_parquet, replacing_folder, write_json
+from seqjourney.sequences.cutoffs import resolve_cutoffs
 from seqjourney.sequences.snapshots import (
     SPLITS,
     check_classes,
     check_events,
     cut_snapshots,
-    resolve_cutoffs,
 )
 from seqjourney.sequences.store import SequenceStore, open_store
 from seqjourney.sequences.task_data import TaskData

@@ -1,8 +1,8 @@
 """Snapshots: which customer is asked what at which cutoff, and what the answer turned out to be.
 
-`resolve_cutoffs` fixes the cutoffs of a task, `cut_snapshots` turns an event log into one row per
-eligible (customer, cutoff) with its label, and counts who was left out and why. The columnar
-engine does all cutoffs at once; `cutting.py` asks it part by part, as memory is that of a part.
+`cut_snapshots` turns an event log into one row per eligible (customer, cutoff) with its label, and
+counts who was left out and why; `cutoffs.py` has fixed when. The columnar engine does all cutoffs
+at once; `cutting.py` asks it part by part, as memory is that of a part.
 Time rules: an event is known at a cutoff when `known_at <= cutoff`; a label looks at
 `cutoff < timestamp <= cutoff + horizon`, and in training and validation at what was known of that
 when the next split began.
@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqjourney.config import CutoffRange, Cutoffs, TaskConfig, nearest
+from seqjourney.config import TaskConfig, nearest
 from seqjourney.errors import DataError
 from seqjourney.events.cleaning import UTC_MICROSECONDS
+from seqjourney.sequences.cutoffs import SPLITS
 
-SPLITS = ("train", "validation", "test")
-_MOST_DERIVED_CUTOFFS = 40
-_ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _HISTORY_BANDS = (
     (1, "0 to 1 events"),
     (3, "2 to 3 events"),
@@ -40,76 +38,6 @@ _RECENCY_BANDS_DAYS = (
 )
 
 
-def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskConfig:
-    """Return the task with explicit cutoffs that the data can answer, and nothing left to shift.
-
-    Where the config gives none: the test cutoff is the last whole day (or hour, for horizons
-    below two days) whose label window the data closes, validation has two cutoffs before it, and
-    training goes back from there in steps of a quarter horizon.
-
-    Args:
-        task: the task as configured.
-        first: time of the first event.
-        last: time of the last event.
-
-    Raises:
-        DataError: cutoffs lie outside the data, or the data is too short for three splits.
-    """
-    cutoffs = task.cutoffs or _derive(task, first, last)
-    if task.shift:
-        cutoffs = _moved_back(cutoffs, task.shift, first)
-    task = task.model_copy(update={"cutoffs": cutoffs, "shift": timedelta(0)})
-    assert task.cutoffs is not None
-    for split in SPLITS:
-        for cutoff in task.cutoffs.of(split):
-            if cutoff < first or cutoff + task.horizon > _covered_until(last, task.horizon):
-                raise DataError(
-                    f"task '{task.name}': {split} cutoff {cutoff:%Y-%m-%d %H:%M} with its label "
-                    f"window to {cutoff + task.horizon:%Y-%m-%d %H:%M} lies outside the data, "
-                    f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC. "
-                    "Change task.cutoffs, task.horizon or task.shift."
-                )
-    return task
-
-
-def _grain(horizon: timedelta) -> timedelta:
-    return timedelta(hours=1) if horizon < timedelta(days=2) else timedelta(days=1)
-
-
-def _covered_until(last: datetime, horizon: timedelta) -> datetime:
-    """Data that ends on a day is taken to cover that day (shops close before midnight); for
-    horizons of hours, the hour.
-    """
-    grain = _grain(horizon)
-    return last - (last - _ORIGIN) % grain + grain
-
-
-def _derive(task: TaskConfig, first: datetime, last: datetime) -> Cutoffs:
-    """Return the cutoffs of the last test period; data is left for as long a shift as is asked."""
-    horizon, grain = task.horizon, _grain(task.horizon)
-    step = max(grain, (horizon / 4) // grain * grain)
-    test = _ORIGIN + (last - horizon - _ORIGIN) // grain * grain
-    validation = (test - horizon - step, test - horizon)
-    train_end = validation[0] - horizon
-    steps = min((train_end - task.shift - first - step) // step, _MOST_DERIVED_CUTOFFS - 1)
-    if steps < 0:
-        raise DataError(
-            f"task '{task.name}': data from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} is too "
-            f"short for training, validation and test with a horizon of {horizon}"
-            + (f" and a shift of {task.shift}" if task.shift else "")
-            + "; use a shorter task.horizon or give task.cutoffs."
-        )
-    train = CutoffRange(start=train_end - steps * step, end=train_end, every=step)
-    return Cutoffs(train=train, validation=validation, test=(test,))
-
-
-def _moved_back(cutoffs: Cutoffs, by: timedelta, first: datetime) -> Cutoffs:
-    """Return the cutoffs so much earlier; an earlier origin has less past, so fewer to train on."""
-    moved = {split: tuple(cutoff - by for cutoff in cutoffs.of(split)) for split in SPLITS}
-    moved["train"] = tuple(c for c in moved["train"] if c >= first) or moved["train"]
-    return Cutoffs(**moved)
-
-
 def cut_snapshots(
     events: Any,
     task: TaskConfig,
@@ -120,7 +48,7 @@ def cut_snapshots(
 
     Args:
         events: Ibis table of the events, all there are, of some customers.
-        task: with explicit cutoffs (see `resolve_cutoffs`).
+        task: with explicit cutoffs (see `cutoffs.resolve_cutoffs`).
         customer_ids: (C,) ids in store order.
         label_only_events: events that are no tokens and make nobody eligible.
 
