@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -250,3 +251,23 @@ def test_simulated_data_that_is_not_there_names_the_command(name, command, tmp_p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=rf"data/raw/{name} is not there yet.*{command}$"):
         prepare(data, tmp_path / "processed", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "trials"),
+    [
+        ([], 4),
+        (["task.shift=30d"], 10),
+        (["task.shift=30d", "best=demo_lightgbm"], 4),
+        (["task.shift=30d", "~best"], 10),
+    ],
+)
+def test_settings_found_in_a_later_period_are_left_out(words: list[str], trials: int):
+    words = ["experiment=demo", "model=lightgbm", *words]
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = hydra.compose("train", words, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        try:
+            assert cli.leave_out_later_settings(cfg).model.trials == trials
+        finally:
+            HydraConfig.instance().cfg = None

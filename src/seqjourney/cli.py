@@ -107,6 +107,24 @@ def take_prepared_data(cfg: Any) -> Any:
     return OmegaConf.merge(cfg, {"data": {**known, **engine}})
 
 
+def leave_out_later_settings(cfg: Any) -> Any:
+    """Compose a run of an earlier period again, without what a sweep found in a later one.
+
+    `configs/best` was chosen on the last validation, which comes after the test of an earlier
+    period (`task.shift`); a run there may know nothing of it, unless `best=` asks for it.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    told = HydraConfig.get()
+    asked = any(word.lstrip("+").startswith("best=") for word in told.overrides.task)
+    best = told.runtime.choices.get("best")
+    if best is None or asked or not sweeps.shifted(str(cfg.task.get("shift", "0d"))):
+        return cfg
+    say(f"best={best} is left out: it was found in a later period than task.shift asks for.")
+    return hydra.compose(told.job.config_name, [*told.overrides.task, "~best"])
+
+
 def take_other_tasks(settings: dict[str, Any]) -> dict[str, Any]:
     """Read the task configs that `also` names; they are of the main task's test period.
 
