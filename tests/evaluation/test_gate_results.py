@@ -49,6 +49,19 @@ def frame_of(n: int = 4000, *, later: float = 0.0, moved: float = 0.0, seed: int
     return pd.concat(parts, ignore_index=True)
 
 
+def test_customers_kept_apart_answer_alone():
+    frame = frame_of()
+    kept = (frame["split"] == "validation") & (frame["customer_id"] < "C02000")
+    apart = frame.assign(split=frame["split"].mask(kept, "certification"))
+    alone = frame[kept | (frame["split"] == "test")]
+    certificate = gate_of(apart)[1][0]
+    assert certificate.customers < 2000
+    assert certificate == gate_of(alone)[1][0]
+    # What the others of validation had for an outcome makes no difference.
+    others = apart["split"] == "validation"
+    assert gate_of(apart.assign(label=apart["label"].mask(others, 0)))[1][0] == certificate
+
+
 def gate_of(frame: pd.DataFrame, gate: GateConfig = GATE, **options: Any) -> Any:
     task = TaskPredictions(
         "buys", frame[["split", "customer_id", "cutoff", "label", "weight"]],
@@ -141,7 +154,7 @@ def test_a_predictions_file_alone_is_certified_and_an_old_certificate_does_not_s
     assert certificate.fingerprint == result.metrics["data"]["runs"][0]["predictions"]
     gate = result.metrics["tasks"]["buys"]["gate"]
     assert {k: v for k, v in gate.items() if k != "models"} == {
-        "precision": 0.8, "confidence": 0.95, "valid_for_days": 90
+        "precision": 0.8, "confidence": 0.95, "valid_for_days": 90, "kept_apart": False
     }  # fmt: skip
     realised = gate["models"]["mine"]["realised"]
     for text in (result.html.read_text(), result.markdown.read_text()):

@@ -267,6 +267,18 @@ def test_the_customer_holdout_is_disjoint_stable_and_of_the_asked_size():
     assert still == {c for c in testing if c < "c0250"}
 
 
+def test_customers_kept_for_certification_leave_validation_and_nothing_else():
+    log = clean_log(raw_events(customers=500, per_customer=8))
+    customers = as_store(log).customer_ids
+    whole, _ = cut_snapshots(as_table(log), small_task(), customers)
+    parted, _ = cut_snapshots(as_table(log), small_task(certify=0.3), customers)
+    certifying = parted["split"] == "certification"
+    validation = parted["split"] == "validation"
+    assert not set(parted["customer_id"][certifying]) & set(parted["customer_id"][validation])
+    assert 0.22 < certifying.sum() / (certifying | validation).sum() < 0.38
+    assert parted.assign(split=parted["split"].mask(certifying, "validation")).equals(whole)
+
+
 def test_customers_cut_in_parts_are_cut_as_all_at_once(small_log, tmp_path) -> None:
     from seqjourney.events.engine import connect
     from seqjourney.sequences.cutting import cut_task

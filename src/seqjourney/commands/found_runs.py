@@ -88,7 +88,7 @@ def _refuse_another_task(file: Path, task: Any, first: Any) -> None:
     if not isinstance(task, dict) or not isinstance(first, dict):
         return
     asked = ("kind", "target", "value", "above", "horizon", "horizons", "eligible")
-    for key in (*asked, "customer_holdout"):
+    for key in (*asked, "customer_holdout", "certify"):
         if task.get(key) != first.get(key):
             raise DataError(
                 f"{file}: {key} of task '{task.get('name')}' is {task.get(key)!r}, of "

@@ -12,6 +12,7 @@ from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
 from seqjourney.events.log import event_log_files, write_event_log
 from seqjourney.files import locked, read_json, replacing_folder
+from seqjourney.sequences.cutoffs import CERTIFICATION, SPLITS
 from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.store import write_store
 
@@ -67,7 +68,7 @@ def prepare(
             ):
                 snapshots = load_task_data(backend, folder, task).snapshots
             counts = snapshots.groupby("split")["label"].agg(["size", "mean"])
-            for split in ("train", "validation", "test"):
+            for split in (*SPLITS, CERTIFICATION) if task.certify else SPLITS:
                 n, rate = counts.loc[split]
                 cut.append((task.name, split, f"{n:,.0f}", f"{rate:.3f}"))
     _report(manifest)

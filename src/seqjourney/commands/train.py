@@ -34,6 +34,7 @@ from seqjourney.events.engine import connect
 from seqjourney.events.log import read_manifest
 from seqjourney.files import write_json
 from seqjourney.provenance import describe_revision, describe_versions
+from seqjourney.sequences.cutoffs import CERTIFICATION
 from seqjourney.sequences.cutting import load_task_data
 from seqjourney.sequences.task_data import (
     Beside,
@@ -152,8 +153,8 @@ def _write_run(
     from seqjourney.evaluation.occlusion import write_examples
     from seqjourney.evaluation.predictions import write_predictions
 
-    scored = pd.concat([data.of("validation").snapshots, data.of("test").snapshots])
-    scored = scored.reset_index(drop=True)
+    told = [data.of(split).snapshots for split in ("validation", CERTIFICATION, "test")]
+    scored = pd.concat(told, ignore_index=True)
     answers = answer(predictor, replace(data, snapshots=scored))
     moved = check_future_blind(predictor, data)
     predictions = answers.predictions.assign(

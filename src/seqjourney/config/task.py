@@ -88,6 +88,9 @@ class TaskConfig(Strict):
     too. Training cutoffs that would lie before the data fall away."""
     customer_holdout: float = Field(0.0, ge=0, lt=1)
     """Share of customers kept out of training and validation; the test then has only them."""
+    certify: float = Field(0.0, ge=0, lt=1)
+    """Share of customers whose validation snapshots are kept for the precision gate alone, a split
+    called `certification`: no early stopping, setting or calibrator looks at them."""
     trusted_fields: tuple[str, ...] = ()
     """Fields that may tell the labels apart almost perfectly without counting as a leak."""
 

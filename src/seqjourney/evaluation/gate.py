@@ -115,13 +115,18 @@ class Certificate:
 
 
 def calibration_rows(snapshots: pd.DataFrame) -> np.ndarray:
-    """Choose one validation snapshot per customer, those of the last cutoff -> rows (n,).
+    """Choose one snapshot per customer, of the last validation cutoff -> rows (n,).
+
+    Where the task keeps customers for certification, they answer alone; otherwise all those of
+    validation do, who have a say in early stopping, settings and calibrators too.
 
     Snapshots of one customer are not independent. Taking everybody at one cutoff is what scoring
     will do again; each customer's own last cutoff would not: who was eligible for the last time
     has often just had the outcome. Where every customer has one snapshot only, all count.
     """
-    usable = (snapshots["split"] == "validation") & (snapshots["weight"] > 0)
+    kept = (snapshots["split"] == "certification").any()
+    asked = snapshots["split"] == ("certification" if kept else "validation")
+    usable = asked & (snapshots["weight"] > 0)
     rows = np.flatnonzero(usable.to_numpy())
     chosen = snapshots.iloc[rows]
     if chosen["customer_id"].duplicated().any():

@@ -48,7 +48,7 @@ def gate_results(
     A certificate whose promise the test refutes stands in the entry, and is withdrawn.
 
     Args:
-        predictions: of one task, validation and test.
+        predictions: of one task, validation (and certification) and test.
         gate: what is asked of a model.
         fingerprints: of each model, by its name in the report.
         horizon: of the task; None counts the labels as known at the cutoff.
@@ -57,6 +57,7 @@ def gate_results(
     """
     asked = {"precision": gate.precision, "confidence": gate.confidence}
     entry: dict[str, Any] = {**asked, "valid_for_days": gate.valid_for.total_seconds() / 86400}
+    entry["kept_apart"] = bool((predictions.snapshots["split"] == "certification").any())
     models: dict[str, Any] = {}
     certificates = []
     rows = calibration_rows(predictions.snapshots)

@@ -74,6 +74,12 @@ def check_together(data: TaskData) -> None:
                 f"customer_holdout is {task.customer_holdout:g} and {other.customer_holdout:g}, so "
                 "one would learn from customers whom the other holds out. Give both the same."
             )
+        if task.certify != other.certify:
+            raise LeakageError(
+                f"tasks '{task.name}' and '{other.name}' cannot be learned together: certify is "
+                f"{task.certify:g} and {other.certify:g}, so one would be tuned on customers who "
+                "certify the other. Give both the same."
+            )
 
 
 def check_windows(snapshots: pd.DataFrame, horizon: timedelta) -> None:

@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 )
 # Of a `sum` task, both or none: what came in, less refunds, and what was expected.
 VALUES = {"value": pa.float64(), "expected_value": pa.float64()}
-SPLITS = ("validation", "test")
+SPLITS = ("validation", "certification", "test")
 SLICE_PREFIX = "slice_"
 KEY = ["split", "customer_id", "cutoff"]
 

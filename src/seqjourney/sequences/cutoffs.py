@@ -8,6 +8,8 @@ from seqjourney.config import CutoffRange, Cutoffs, TaskConfig
 from seqjourney.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+CERTIFICATION = "certification"
+"""Snapshots at validation cutoffs that only the precision gate looks at (`task.certify`)."""
 _MOST_DERIVED_CUTOFFS = 40
 _ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -114,11 +114,12 @@ def cut_task(
         for files in _parts(event_log_files(prepared), part_events):
             events = engine.read_parquet(backend, files)
             cut, left_out = cut_snapshots(events, resolved, store.customer_ids, label_only)
+            for split, reasons in left_out.items():
+                excluded[split].update(reasons)
             if policy:
                 cut, uncovered = keep_allowed(backend, cut, prepared, policy)
-            for split in SPLITS:
-                excluded[split].update(left_out[split])
-                excluded[split].update(uncovered.get(split, {}) if policy else {})
+                for split, reasons in uncovered.items():
+                    excluded.setdefault(split, Counter()).update(reasons)
             labels.update(zip(cut["split"], cut["label"].tolist(), strict=True))
             for position, counts in enumerate(by_horizon.values()):
                 came = (cut["interval"] <= position).astype(int)

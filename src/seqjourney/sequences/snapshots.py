@@ -20,7 +20,7 @@ import pandas as pd
 from seqjourney.config import TaskConfig, nearest
 from seqjourney.errors import DataError
 from seqjourney.events.cleaning import UTC_MICROSECONDS
-from seqjourney.sequences.cutoffs import SPLITS
+from seqjourney.sequences.cutoffs import CERTIFICATION, SPLITS
 
 _HISTORY_BANDS = (
     (1, "0 to 1 events"),
@@ -184,9 +184,16 @@ def _known(events: Any, cutoffs: Any, task: TaskConfig, label_only: tuple[str, .
         ruled_out=pairs.rules_out.any(),
         **({"past": _own_past(pairs.past, task)} if task.above_own else {}),
     )
-    # A hash of the id, in hex: the same customers are held out on every run and engine.
-    share = ("holdout " + known.customer_id).hexdigest("md5").left(8)
-    return known.mutate(held_out=share < f"{int(task.customer_holdout * 2**32):08x}")
+    return known.mutate(
+        held_out=_drawn(known.customer_id, "holdout", task.customer_holdout),
+        certifies=_drawn(known.customer_id, "certify", task.certify),
+    )
+
+
+def _drawn(customer_id: Any, purpose: str, share: float) -> Any:
+    """A hash of the id, in hex: the same customers are drawn on every run and engine."""
+    drawn = (f"{purpose} " + customer_id).hexdigest("md5").left(8)
+    return drawn < f"{int(share * 2**32):08x}"
 
 
 def _exact(money: Any) -> Any:
@@ -249,8 +256,10 @@ def _eligible(
     chosen["slice_history"] = _bands(chosen["end"], _HISTORY_BANDS)
     recency = (chosen["cutoff"] - chosen["last_token"]).dt.total_seconds() / 86400
     chosen["slice_recency"] = _bands(recency.fillna(np.inf), _RECENCY_BANDS_DAYS)
+    certifying = (chosen["split"] == "validation") & chosen["certifies"].astype(bool)
+    chosen["split"] = chosen["split"].mask(certifying, CERTIFICATION)
     own = ["past"] if task.above_own else []
-    aside = ["last_counting", "last_token", "ruled_out", "held_out", *own]
+    aside = ["last_counting", "last_token", "ruled_out", "held_out", "certifies", *own]
     return chosen.drop(columns=aside), excluded
 
 
