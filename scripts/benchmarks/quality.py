@@ -10,7 +10,7 @@ interrupted, or asked for more, trains only what is missing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,10 +39,17 @@ class Task:
     data: str
     comes_again: bool = False
     """The same customer may have the target many times: BG/NBD and Pareto/NBD apply."""
+    amount: bool = False
+    """Asks how much comes in: models rank by what they expect, measured by the normalised Gini."""
+
+    @property
+    def metric(self) -> str:
+        """What decides between models, the name of a column."""
+        return "gini" if self.amount else "ap"
 
 
 # By size, small first: what an interrupted benchmark has measured is then most of it. Tasks that
-# ask for an amount or a time need measures of their own, and would have a list of their own.
+# ask for a time need measures of their own.
 TASKS: tuple[Task, ...] = (
     Task("grocery_elog_churn", "grocery_elog", comes_again=True),
     Task("simple_shop_conversion", "simple_shop"),
@@ -53,26 +60,31 @@ TASKS: tuple[Task, ...] = (
     Task("online_retail_churn", "online_retail", comes_again=True),
     Task("online_retail_conversion", "online_retail", comes_again=True),
     Task("online_retail_upsell", "online_retail", comes_again=True),
+    Task("online_retail_ltv", "online_retail", comes_again=True, amount=True),
     Task("stackoverflow_badges_famous", "stackoverflow_badges"),
 )
-QUICK: tuple[Task, ...] = (Task("demo", "demo"),)
+QUICK: tuple[Task, ...] = (Task("demo", "demo"), Task("demo_ltv", "demo", amount=True))
 RETURNING = ("bgnbd", "paretonbd")
+AMOUNTS = ("past_value", "lightgbm", *RETURNING, *NETWORKS)
+"""Who says how much comes in; of these only `past_value` says nothing else."""
 OURS = (*NETWORKS, *(name for name, members in BLENDS.items() if "gru" in members))
+COLUMNS = ("ap", "auc", "ece", "gini")
 REPLICATES = 1000
 ENOUGH_SNAPSHOTS = 2000
 """Below this the calibration error is mostly chance, and no candidate for the worst."""
 NOTE = """AP (average precision), AUC and ECE (calibration error) on the test, which comes after
 training and validation; `low` and `high` are 95 % intervals of {replicates:,} resamples of
 customers. Of networks with several `seeds` the mean over seeds is resampled, and `seed_spread` is
-the largest less the smallest AP of a seed. Rows `A minus B` are paired: of
-ours (a network, or a blend with one) and of the baselines the one with the highest AP on validation
-(`validation_ap`). Blends are mean log-odds: `blend` of GRU and LightGBM, `blend_all` of both
-networks, LightGBM and CatBoost; `blend_baselines`, an opponent, of logistic regression, LightGBM
-and CatBoost. Models whose settings a sweep had
-chosen on the same validation have them here too.
+the largest less the smallest AP of a seed. Rows `A minus B` are paired: of ours (a network, or a
+blend with one) and of the baselines the one with the highest AP on validation (`validation`, which
+is AP too). Blends are mean log-odds: `blend` of GRU and LightGBM, `blend_all` of both networks,
+LightGBM and CatBoost; `blend_baselines`, an opponent, of logistic regression, LightGBM and
+CatBoost. Models whose settings a sweep had chosen on the same validation have them here too. Tasks
+that ask how much comes in (`_ltv`) rank by what is expected, and have the normalised Gini, `gini`,
+in the place of AP throughout.
 
-`pooled_ap_difference` is the mean of these differences over tasks; tasks are resampled each on its
-own customers and are not a sample of tasks. `significantly_better` and `_worse` count tasks
+`pooled_ap_difference` is the mean of these differences in AP over tasks; tasks are resampled each
+on its own customers and are not a sample of tasks. `significantly_better` and `_worse` count tasks
 whose interval lies wholly above or below zero. `worst_ece`: of the networks so chosen, over tasks
 with at least {enough:,} test snapshots.
 
@@ -87,14 +99,13 @@ the end of the log is the answer. {absent}"""
 class Measured:
     """One model on one task: its estimates over customers, averaged over seeds."""
 
-    asked: Asked
-    task: str
+    task: Task
     model: str
-    validation_ap: float
-    ap: Estimate
-    auc: Estimate
-    ece: Estimate
-    seeds_ap: tuple[float, ...]
+    validation: float
+    metrics: dict[str, Estimate]
+    """By column; `task.metric` among them."""
+    of_seeds: tuple[float, ...]
+    """`task.metric` of each."""
     calibrators: tuple[str, ...]
     snapshots: int
     base_rate: float
@@ -165,11 +176,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _models(task: Task, chosen: Options) -> tuple[str, ...]:
     if chosen.quick:
-        return ("recency", "logistic", "gru")
+        return ("past_value", "gru") if task.amount else ("recency", "logistic", "gru")
+    asked = chosen.more.models or (*MODELS, *BLENDS)
     return tuple(
         model
-        for model in chosen.more.models or (*MODELS, *BLENDS)
-        if (model not in RETURNING or task.comes_again)
+        for model in asked
+        if (model in AMOUNTS if task.amount else model != "past_value")
+        and (model not in RETURNING or task.comes_again)
         and (model != "catboost" or find_spec("catboost"))  # an extra
     )
 
@@ -193,19 +206,16 @@ def _measure(task: Task, runs: Runs, chosen: Options) -> Iterator[Measured]:
     for model in dict.fromkeys(asked.model for asked, _ in finished):
         own = [i for i, (asked, _) in enumerate(finished) if asked.model == model]
         about = [read_json(finished[i][1] / "run.json") for i in own]
-        ap, auc, ece = (
-            mean_of([values[i][metric] for i in own], recentre=metric == "ece")
-            for metric in ("ap", "auc", "ece")
-        )
+        judged = "normalised_gini" if task.amount else "average_precision"
         yield Measured(
-            finished[own[0]][0],
-            task.experiment,
+            task,
             model,
-            float(np.mean([run["validation"]["average_precision"] for run in about])),
-            ap,
-            auc,
-            ece,
-            tuple(values[i]["ap"][0] for i in own),
+            float(np.mean([run["validation"][judged] for run in about])),
+            {
+                metric: mean_of([values[i][metric] for i in own], recentre=metric == "ece")
+                for metric in values[own[0]]
+            },
+            tuple(values[i][task.metric][0] for i in own),
             tuple(run["calibrator"]["kind"] for run in about),
             len(test),
             float(test["label"].mean()),
@@ -219,37 +229,45 @@ def _best(measured: Sequence[Measured]) -> tuple[Measured, Measured] | None:
     if not networks or not baselines:
         return None
     return (
-        max(networks, key=lambda one: one.validation_ap),
-        max(baselines, key=lambda one: one.validation_ap),
+        max(networks, key=lambda one: one.validation),
+        max(baselines, key=lambda one: one.validation),
     )
 
 
-def _less(network: Measured, baseline: Measured) -> Estimate:
-    return estimate(
-        network.ap.value - baseline.ap.value, network.ap.replicates - baseline.ap.replicates
-    )
+def _less(network: Measured, baseline: Measured, metric: str = "") -> Estimate:
+    mine, its = (one.metrics[metric or one.task.metric] for one in (network, baseline))
+    return estimate(mine.value - its.value, mine.replicates - its.replicates)
 
 
 def _figures(
     duels: Sequence[tuple[Measured, Measured, Estimate]], data_sets: int, enough: int
 ) -> dict[str, Figure]:
     gaps = [gap for _, _, gap in duels]
-    pooled = estimate(
-        float(np.mean([gap.value for gap in gaps])),
-        np.mean([gap.replicates for gap in gaps], axis=0),
-    )
     better = sum(gap.low > 0 for gap in gaps)
     worse = sum(gap.high < 0 for gap in gaps)
     unit = f"of {len(duels)} tasks"
-    figures = {
-        "pooled_ap_difference": Figure(
-            pooled.value, pooled.low, pooled.high, "AP, our best less best baseline"
-        ),
+    figures = {}
+    if alike := [gap for network, _, gap in duels if not network.task.amount]:
+        pooled = estimate(
+            float(np.mean([gap.value for gap in alike])),
+            np.mean([gap.replicates for gap in alike], axis=0),
+        )
+        figures["pooled_ap_difference"] = Figure(
+            pooled.value,
+            pooled.low,
+            pooled.high,
+            f"AP, our best less best baseline, {len(alike)} tasks",
+        )
+    figures |= {
         "data_sets": Figure(data_sets, data_sets, data_sets, "data sets"),
         "significantly_better": Figure(better, better, better, unit),
         "significantly_worse": Figure(worse, worse, worse, unit),
     }
-    if judged := [network.ece for network, _, _ in duels if network.snapshots >= enough]:
+    if judged := [
+        network.metrics["ece"]
+        for network, _, _ in duels
+        if "ece" in network.metrics and network.snapshots >= enough
+    ]:
         worst = max(judged, key=lambda ece: ece.value)
         figures["worst_ece"] = Figure(
             worst.value, worst.low, worst.high, f"probability, of {len(judged)} tasks"
@@ -258,38 +276,40 @@ def _figures(
 
 
 def _row(one: Measured) -> dict[str, Any]:
-    spread = max(one.seeds_ap) - min(one.seeds_ap) if len(one.seeds_ap) > 1 else None
+    spread = max(one.of_seeds) - min(one.of_seeds) if len(one.of_seeds) > 1 else None
     return {
-        "task": one.task,
+        "task": one.task.experiment,
         "model": one.model,
         "snapshots": one.snapshots,
         "base_rate": one.base_rate,
-        "validation_ap": one.validation_ap,
-        **_ends("ap", one.ap),
-        **_ends("auc", one.auc),
-        **_ends("ece", one.ece),
+        "validation": one.validation,
+        **_columns({metric: one.metrics.get(metric) for metric in COLUMNS}),
         "calibrator": "/".join(dict.fromkeys(one.calibrators)),
-        "seeds": len(one.seeds_ap),
+        "seeds": len(one.of_seeds),
         "seed_spread": spread,
     }
 
 
 def _row_of_pair(network: Measured, baseline: Measured, gap: Estimate) -> dict[str, Any]:
-    auc = estimate(
-        network.auc.value - baseline.auc.value, network.auc.replicates - baseline.auc.replicates
-    )
+    gaps = {network.task.metric: gap}
+    if "auc" in network.metrics:
+        gaps["auc"] = _less(network, baseline, "auc")
     return {
-        "task": network.task,
+        "task": network.task.experiment,
         "model": f"{network.model} minus {baseline.model}",
         "snapshots": network.snapshots,
         "base_rate": network.base_rate,
-        **_ends("ap", gap),
-        **_ends("auc", auc),
+        **_columns(gaps),
     }
 
 
-def _ends(name: str, one: Estimate) -> dict[str, float]:
-    return {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+def _columns(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
+    """Return each with its interval; what a task has no measure of stays empty."""
+    return {
+        f"{name}{suffix}": None if one is None else getattr(one, end)
+        for name, one in estimates.items()
+        for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
 
 
 if __name__ == "__main__":

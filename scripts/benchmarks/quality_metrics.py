@@ -1,4 +1,4 @@
-"""AP, AUC and ECE of finished runs, on the same resampled customers."""
+"""AP, AUC and ECE of finished runs, or the Gini of amounts, on the same resampled customers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def replicated(
     """Measure runs of one task on a split.
 
     Returns:
-        Its snapshots; and for each run, in order, `ap`, `auc` and `ece`.
+        Its snapshots; and for each run, in order, `ap`, `auc` and `ece`, or of a task that asks
+        for an amount, `gini`, which is normalised.
     """
     from seqjourney.evaluation.predictions import join_runs, read_predictions
 
@@ -41,7 +42,12 @@ def _estimated(asked: Any, replicates: int) -> dict[str, dict[str, Measure]]:
 
     from seqjourney.evaluation.probability import ece
     from seqjourney.evaluation.ranking import accumulate, average_precision, rank, roc_auc, tiebreak
+    from seqjourney.evaluation.value import measure_values
 
+    if asked.expected:
+        judged, _ = measure_values(asked, replicates, seed=0)
+        ginis = {name: found["normalised_gini"] for name, found in judged.items()}
+        return {name: {"gini": (one.value, one.replicates)} for name, one in ginis.items()}
     snapshots = asked.snapshots
     label = snapshots["label"].to_numpy(np.float64)
     weight = snapshots["weight"].to_numpy(np.float64)
@@ -62,10 +68,8 @@ def _estimated(asked: Any, replicates: int) -> dict[str, dict[str, Measure]]:
 
     point = measure(weight[None])
     customers = pd.factorize(snapshots["customer_id"])[0]
-    chunks = [
-        measure(weights)
-        for weights in replicate_weights(Resampling(customers, weight, replicates, seed=0))
-    ]
+    draws = Resampling(customers, weight, replicates, seed=0)
+    chunks = [measure(weights) for weights in replicate_weights(draws)]
     return {
         name: {
             metric: (float(value[0]), np.concatenate([chunk[name][metric] for chunk in chunks]))

@@ -15,6 +15,7 @@ from record import Options, digest_of_code, load_config  # type: ignore[import-n
 MODELS = (
     "base_rate",
     "recency",
+    "past_value",
     "logistic",
     "lightgbm",
     "catboost",
@@ -100,8 +101,8 @@ class Runs:
         with redirect_stdout(io.StringIO()):
             done = train_run(parse(Config, content, "configuration"))
         print(
-            f"{asked.experiment} {asked.model} seed {asked.seed}: validation AP "
-            f"{done.validation['average_precision']:.4f}, {time.perf_counter() - started:.0f} s",
+            f"{asked.experiment} {asked.model} seed {asked.seed}: validation "
+            f"{done.objective:.4f}, {time.perf_counter() - started:.0f} s",
             flush=True,
         )
         return done.folder
@@ -141,7 +142,7 @@ class Runs:
         content = load_config("train", *words, *quick)
         content["data"] |= {"tasks": [], "threads": self._chosen.threads}
         content["trainer"] |= {"progress": False, "threads": self._chosen.threads}
-        if asked.experiment == "demo":
+        if content["data"]["name"] == "demo":
             content["data"]["path"] = str(self._folder / "raw/events.parquet")
         return content
 
