@@ -200,8 +200,8 @@ def bare_loop(
     import torch
     from useful_operations import forward_flops, gemm_rate  # type: ignore[import-not-found]
 
+    from seqjourney.models.head import BinaryHead, weighted_loss
     from seqjourney.models.model import JourneyModel
-    from seqjourney.models.training import weighted_loss
     from seqjourney.sequences.batching import BucketBatchSampler, Collator, build_windows
 
     torch.set_num_threads(threads)
@@ -213,7 +213,8 @@ def bare_loop(
         collate = Collator(train, windows)
         chosen = list(BucketBatchSampler(windows, config.batch_tokens, seed=0))[:batches]
         loaded = [collate(numbers) for numbers in chosen]
-        network = JourneyModel(config, data.tokenizer, float(train.snapshots["label"].mean()))
+        head = BinaryHead(float(train.snapshots["label"].mean()))
+        network = JourneyModel(config, data.tokenizer, head)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
     for number, batch in enumerate(loaded):
         if number == warm_up:

@@ -12,8 +12,9 @@ import torch
 from useful_operations import forward_flops, real_tokens  # type: ignore[import-not-found]
 
 from seqjourney.config import NetworkConfig
+from seqjourney.models.head import BinaryHead, weighted_loss
 from seqjourney.models.model import JourneyModel
-from seqjourney.models.training import JourneyTraining, weighted_loss
+from seqjourney.models.training import JourneyTraining
 from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, Windows
 from seqjourney.sequences.task_data import TaskData
 
@@ -52,7 +53,7 @@ class Arm:
         base_rate = float(data.snapshots["label"].mean())
         self._batches = list(BucketBatchSampler(windows, config.batch_tokens, seed=None))
         batch_weight = float(data.snapshots["weight"].sum()) / len(self._batches)
-        self.model = JourneyModel(config, data.tokenizer, base_rate)
+        self.model = JourneyModel(config, data.tokenizer, BinaryHead(base_rate))
         self._training = JourneyTraining(self.model, config, batch_weight).to(device)
         optimisation = self._training.configure_optimizers()
         self._optimizer = optimisation["optimizer"]

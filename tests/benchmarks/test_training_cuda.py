@@ -8,6 +8,7 @@ import pytest
 from torch import Tensor
 
 from seqjourney.config import TransformerConfig
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.batching import Collator, build_windows
 from seqjourney.sequences.task_data import TaskData
@@ -72,7 +73,7 @@ def test_long_histories_fill_their_windows_and_are_asked_to_the_end(small_data: 
 def test_flops_of_a_token_are_those_that_all_tokens_need_shared_out(small_data: TaskData) -> None:
     """Of windows so long that the start token and the one snapshot weigh little."""
     config = TransformerConfig(kind="transformer", name="t", width=32, layers=3, dropout=0.0)
-    model = JourneyModel(config, small_data.tokenizer, 0.5)
+    model = JourneyModel(config, small_data.tokenizer, BinaryHead(0.5))
     plan = cuda.replace(TINY, length=512, snapshots=1)
     long = cuda.long_histories(small_data, plan)
     batch = Collator(long, build_windows(long, 512))([0, 1])

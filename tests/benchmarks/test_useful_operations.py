@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqjourney.config import TransformerConfig
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.batching import Batch
 from seqjourney.sequences.task_data import TaskData
@@ -43,7 +44,7 @@ def test_useful_operations_of_a_transformer_lie_below_those_that_run(
     small_data: TaskData, layers: int
 ) -> None:
     config = TransformerConfig(kind="transformer", name="t", width=32, layers=layers, dropout=0.0)
-    model = JourneyModel(config, small_data.tokenizer, 0.5)
+    model = JourneyModel(config, small_data.tokenizer, BinaryHead(0.5))
     batch = full_batch(small_data.tokenizer)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(*batch.inputs)

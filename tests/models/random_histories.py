@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seqjourney.config import GRUConfig, NetworkConfig, TransformerConfig, parse
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import DAY_US, NumericScale, Tokenizer
@@ -52,7 +53,7 @@ def network_config(kind: str, **changes: Any) -> NetworkConfig:
 def lively(config: NetworkConfig, words: Tokenizer, seed: int = 0) -> JourneyModel:
     """Return an untrained network in evaluation mode whose answers differ by much."""
     torch.manual_seed(seed)
-    model = JourneyModel(config, words, 0.3)
+    model = JourneyModel(config, words, BinaryHead(0.3))
     for member in model.members:
         torch.nn.init.normal_(member.head[-1].weight, std=1.0)
     return model.eval()

@@ -7,10 +7,11 @@ import pytest
 import torch
 from random_histories import draw, network_config, tokenizer
 
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.joint import JointModel, JointTraining, Lesson
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.training import JourneyTraining
-from seqjourney.models.value_head import ValueScale
+from seqjourney.models.value_head import ValueHead
 from seqjourney.sequences.batching import Batch
 
 CONFIG = network_config("gru", members=2, dropout=0.0)
@@ -24,8 +25,8 @@ def batch_of(rows: torch.Tensor) -> Batch:
 
 def models() -> tuple[JourneyModel, JourneyModel]:
     torch.manual_seed(0)
-    main = JourneyModel(CONFIG, tokenizer(), 0.3)
-    return main, JourneyModel(CONFIG, tokenizer(), 0.3, ValueScale(2.0, 1.0))
+    main = JourneyModel(CONFIG, tokenizer(), BinaryHead(0.3))
+    return main, JourneyModel(CONFIG, tokenizer(), ValueHead(0.3, 2.0, 1.0))
 
 
 def gradients(training: Any, batch: Batch, model: JourneyModel) -> list[torch.Tensor]:

@@ -20,6 +20,7 @@ from random_histories import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import score_windows
 from seqjourney.sequences.batching import build_windows, window_start
@@ -249,7 +250,7 @@ def test_30_cutoffs_in_one_pass_cost_less_than_twice_one_cutoff(kind: str):
 
 def test_a_fresh_network_answers_the_base_rate(kind: str):
     torch.manual_seed(0)
-    model = JourneyModel(network_config(kind, members=2), tokenizer(), 0.07).eval()
+    model = JourneyModel(network_config(kind, members=2), tokenizer(), BinaryHead(0.07)).eval()
     rate = torch.sigmoid(answers(model, *draw(np.random.default_rng(10), tokenizer(), 8, 20, 6)))
     assert rate.min() > 0.05
     assert rate.max() < 0.10

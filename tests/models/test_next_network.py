@@ -13,6 +13,7 @@ from seqjourney.baselines.next_counts import NextCounts
 from seqjourney.config import NextCountsConfig, TrainerConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.next_ranks import expected, hit, rank_values
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import Member
 from seqjourney.models.next_head import NextNetwork
 from seqjourney.models.next_network import NextNetworkPredictor, longest_span
@@ -108,7 +109,7 @@ def test_an_untrained_network_starts_near_popularity():
 def test_embedding_and_backbone_are_those_of_every_other_task(kind: str):
     """A churn network starts from these weights: same names, same shapes."""
     ours = network(kind)
-    member = Member(network_config(kind, layers=2), tokenizer(), 0.3)
+    member = Member(network_config(kind, layers=2), tokenizer(), BinaryHead(0.3))
     shared = {k: v for k, v in ours.state_dict().items() if k.startswith(("embedding", "backbone"))}
     missing, unexpected = member.load_state_dict(shared, strict=False)
     assert not unexpected and all(name.startswith("head") for name in missing)

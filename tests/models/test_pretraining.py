@@ -13,6 +13,7 @@ from trained import Killed, same, weights
 
 from seqjourney.config import TrainerConfig
 from seqjourney.errors import ConfigError
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
 from seqjourney.models.next_network import NextNetworkPredictor
@@ -34,7 +35,7 @@ def train(data: TaskData, folder: Path, epochs: int = 2, kind: str = "gru", **tr
 
 def next_events(members: int = 1) -> NextEvents:
     config = network_config("gru", members=members)
-    return NextEvents(JourneyModel(config, tokenizer(), 0.3), config, tokenizer())
+    return NextEvents(JourneyModel(config, tokenizer(), BinaryHead(0.3)), config, tokenizer())
 
 
 def test_the_loss_is_the_likelihood_of_what_came_and_when():
@@ -69,7 +70,7 @@ def test_it_learns_what_comes_next_and_leaves_the_tasks_head_alone(
         kind, context=32, warmup_steps=2, learning_rate=0.01, pretrain_epochs=12, batch_tokens=1024
     )
     torch.manual_seed(0)
-    model = JourneyModel(config, small_data.tokenizer, 0.3)
+    model = JourneyModel(config, small_data.tokenizer, BinaryHead(0.3))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = pretrain(model, config, small_data, TrainerConfig(**TRAINER), 0, tmp_path)
     changed = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
@@ -106,7 +107,7 @@ def test_nothing_that_became_known_after_training_changes_it(small_data: TaskDat
     found = []
     for name, data in (("a", small_data), ("b", replace(small_data, store=blind))):
         torch.manual_seed(0)
-        model = JourneyModel(config, data.tokenizer, 0.3)
+        model = JourneyModel(config, data.tokenizer, BinaryHead(0.3))
         pretrain(model, config, data, TrainerConfig(**TRAINER), 0, tmp_path / name)
         found.append(model.state_dict())
     assert same(*found)

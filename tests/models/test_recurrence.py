@@ -7,6 +7,7 @@ from random_histories import draw, network_config, tokenizer
 from torch import Tensor, nn
 
 from seqjourney.models.dropout import Dropout
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.recurrence import states_of
 
@@ -33,7 +34,7 @@ def test_a_network_answers_and_learns_alike_in_training_and_evaluation(layers: i
     """Training takes our layer, evaluation PyTorch's; without dropout they are the same."""
     torch.manual_seed(0)
     config = network_config("gru", layers=layers, members=1, dropout=0.0)
-    model = JourneyModel(config, tokenizer(), 0.3)
+    model = JourneyModel(config, tokenizer(), BinaryHead(0.3))
     inputs = draw(np.random.default_rng(0), tokenizer(), 4, 15, 6)
     found = []
     for training in (True, False):

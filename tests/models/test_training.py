@@ -14,10 +14,11 @@ from random_histories import network_config, tokenizer
 from trained import Killed, same, weights
 
 from seqjourney.config import LoggerConfig, TrainerConfig
+from seqjourney.models.head import BinaryHead, weighted_loss
 from seqjourney.models.learning import epochs_of
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
-from seqjourney.models.training import JourneyTraining, weighted_loss
+from seqjourney.models.training import JourneyTraining
 from seqjourney.sequences.task_data import TaskData
 
 STEPS_AN_EPOCH = 3
@@ -163,7 +164,7 @@ def test_a_network_learns_a_single_batch_by_heart(kind: str, small_data: TaskDat
     few = replace(train_data, snapshots=train_data.snapshots.iloc[:40].reset_index(drop=True))
     batch = network.first_batch(few, 40)
     torch.manual_seed(0)
-    model = JourneyModel(network_config(kind, dropout=0.0), small_data.tokenizer, 0.3)
+    model = JourneyModel(network_config(kind, dropout=0.0), small_data.tokenizer, BinaryHead(0.3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     losses = []
     for _ in range(150):
@@ -219,7 +220,7 @@ def test_members_learn_as_they_would_alone():
 
     torch.manual_seed(0)
     config = network_config("gru", members=2, dropout=0.0)
-    model = JourneyModel(config, tokenizer(), 0.3)
+    model = JourneyModel(config, tokenizer(), BinaryHead(0.3))
     import numpy as np
 
     inputs = draw(np.random.default_rng(0), tokenizer(), 3, 10, 4)

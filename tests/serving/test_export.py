@@ -16,6 +16,7 @@ from seqjourney.commands.export import export
 from seqjourney.config import parse
 from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.network import NetworkPredictor
 from seqjourney.sequences.batching import Batch, Collator, build_windows
 from seqjourney.sequences.cutting import load_task_data
@@ -54,7 +55,7 @@ def test_on_real_sequences_the_export_answers_as_the_eager_network(
     network = NetworkPredictor(parse(schema, settings, kind))
     network.tokenizer = real_log.tokenizer
     torch.manual_seed(0)
-    network.model = JourneyModel(network.config, real_log.tokenizer, 0.3).eval()
+    network.model = JourneyModel(network.config, real_log.tokenizer, BinaryHead(0.3)).eval()
     for member in network.model.members:
         torch.nn.init.normal_(member.head[-1].weight, std=1.0)
     batches = [batch_of(real_log, 600, size) for size in (1, 7, 64)]

@@ -19,6 +19,7 @@ import seqjourney
 from seqjourney.commands.export import export
 from seqjourney.config import GRUConfig, TransformerConfig, parse
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
 from seqjourney.sequences.task_data import TaskData
@@ -61,7 +62,7 @@ def loud(run_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
         network = NetworkPredictor(parse(schema, settings, name))
         network.tokenizer = Tokenizer.load(folder / "tokenizer.json")
         torch.manual_seed(seed)
-        network.model = JourneyModel(network.config, network.tokenizer, 0.3).eval()
+        network.model = JourneyModel(network.config, network.tokenizer, BinaryHead(0.3)).eval()
         for member in network.model.members:
             torch.nn.init.normal_(member.head[-1].weight, std=2.0)
         network.save(folder)

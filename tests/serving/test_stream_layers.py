@@ -9,6 +9,7 @@ import torch
 from seqjourney.config import GRUConfig, TransformerConfig, parse
 from seqjourney.errors import DataError
 from seqjourney.models.embedding import EventEmbedding
+from seqjourney.models.head import BinaryHead
 from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.tokenizer import NumericScale, Tokenizer
 from seqjourney.serving.stream_layers import Embedding, LayerNorm, gelu
@@ -90,7 +91,9 @@ def test_a_network_that_answers_otherwise_than_its_steps_is_refused(name: str, k
     schema = GRUConfig if kind == "gru" else TransformerConfig
     words = tokenizer(name)
     model = JourneyModel(
-        parse(schema, {"kind": kind, "name": kind, "width": 16, "layers": 2}, kind), words, 0.3
+        parse(schema, {"kind": kind, "name": kind, "width": 16, "layers": 2}, kind),
+        words,
+        BinaryHead(0.3),
     ).eval()
     torch.nn.init.normal_(model.members[0].head[-1].weight, std=1.0)
     network = Network(model, words, 512)
@@ -105,7 +108,7 @@ def test_the_fingerprint_is_of_weights_tokenizer_and_context():
     words = tokenizer("all")
     config = parse(GRUConfig, {"kind": "gru", "name": "gru", "width": 8}, "gru")
     torch.manual_seed(0)
-    model = JourneyModel(config, words, 0.3).eval()
+    model = JourneyModel(config, words, BinaryHead(0.3)).eval()
     first = Network(model, words, 512).fingerprint
     assert Network(model, words, 512).fingerprint == first
     assert Network(model, words, 256).fingerprint != first

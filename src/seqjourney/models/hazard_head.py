@@ -12,55 +12,58 @@ horizon; who has no event by then has lived through all intervals.
 Shapes: M members, B windows, S snapshots, K horizons.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from seqjourney.config import NetworkConfig
+from seqjourney.models.head import Answers, Head
+from seqjourney.sequences.batching import Batch
+from seqjourney.sequences.task_data import TaskData
 
 # An interval in which nobody, or everybody, had the event in training is no proof of never.
 _LEAST = 1e-4
 
 
-@dataclass(frozen=True)
-class Hazards:
-    """The share of those still waiting who had the event, by interval, in training."""
+class HazardHead(Head):
+    """A log-odds of the hazard by interval; members answer with their mean hazards."""
 
-    rates: tuple[float, ...]
+    def __init__(self, rates: Sequence[float]):
+        """Take the share of those still waiting who had the event, by interval, in training."""
+        super().__init__()
+        self.rates = tuple(rates)
+        self.outputs = self.horizons = len(rates)
 
     @classmethod
-    def of(cls, intervals: np.ndarray, horizons: int) -> "Hazards":
-        """Count them: (n,) positions of the interval of the event, `horizons` where there is none.
-
-        This is the estimate of Kaplan and Meier.
-        """
+    def of(cls, data: TaskData) -> Self:
+        """Count them, by the estimate of Kaplan and Meier."""
+        intervals = data.of("train").snapshots["interval"].to_numpy()
+        horizons = len(data.task.by_horizon())
         came = np.bincount(intervals, minlength=horizons + 1)[:horizons]
         waiting = len(intervals) - np.cumsum(came) + came
         rates = np.clip(came / np.maximum(waiting, 1), _LEAST, 1 - _LEAST)
-        return cls(tuple(rates.tolist()))
+        return cls(rates.tolist())
 
-    @property
-    def outputs(self) -> int:
-        """Of a network's last layer."""
-        return len(self.rates)
+    def saved(self) -> dict[str, Any]:
+        """See `Head`."""
+        return {"hazards": list(self.rates)}
 
     def first_bias(self) -> list[float]:
-        """Where the outputs start: at the log-odds of these rates."""
+        """Start at the log-odds of these rates."""
         rates = np.array(self.rates)
         return (np.log(rates) - np.log1p(-rates)).tolist()
 
-    def answers(self) -> "HazardAnswers":
-        """Return what turns outputs into answers."""
-        return HazardAnswers(len(self.rates))
+    def loss(self, raw: Tensor, batch: Batch, config: NetworkConfig) -> Tensor:
+        """Return the weighted mean negative log-likelihood of the intervals; see `Head`."""
+        return hazard_loss(raw, batch.values, batch.weights)
 
-
-class HazardAnswers(nn.Module):
-    """What the members say of a snapshot → what the model answers."""
-
-    def __init__(self, horizons: int):
-        super().__init__()
-        self.horizons = horizons
+    def log_odds(self, answers: Answers) -> Answers:
+        """Take the longest horizon's."""
+        return answers[..., -1]
 
     def forward(self, raw: Tensor) -> Tensor:
         """(M, B, S, K) -> (B, S, K): log-odds that the event has come by each horizon.
@@ -94,7 +97,7 @@ def hazard_loss(raw: Tensor, intervals: Tensor, weights: Tensor) -> Tensor:
 
 
 def odds_by_horizon(hazards: np.ndarray) -> np.ndarray:
-    """Return what `HazardAnswers` does, without torch: (..., K) -> (..., K)."""
+    """Return what `HazardHead.forward` does, without torch: (..., K) -> (..., K)."""
     found = [hazards[..., 0]]
     for k in range(1, hazards.shape[-1]):
         h = hazards[..., k]

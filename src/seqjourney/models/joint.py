@@ -82,6 +82,6 @@ class JointTraining(JourneyTraining):
 
 
 def _heads(model: JourneyModel, states: Sequence[Tensor]) -> Tensor:
-    """Answer from what the members read, M of (B, S, 2D) -> (M, B, S[, 3 or K])."""
+    """Answer from what the members read, M of (B, S, 2D) -> (M, B, S[, O])."""
     heads = [cast("Member", member).head for member in model.members]
     return torch.stack([head(one).squeeze(-1) for head, one in zip(heads, states, strict=True)])

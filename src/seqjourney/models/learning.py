@@ -49,14 +49,9 @@ def learn(
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
     from seqjourney.models.progress import Bar, progress
-    from seqjourney.models.training import (
-        VALUE_MONITOR,
-        RandomState,
-        ResumableCheckpoint,
-        SpawnedProcesses,
-    )
+    from seqjourney.models.training import RandomState, ResumableCheckpoint, SpawnedProcesses
 
-    monitor, mode = training.monitor, "min" if training.monitor == VALUE_MONITOR else "max"
+    monitor, mode = training.monitor.name, training.monitor.mode
     best = ModelCheckpoint(
         checkpoints,
         filename="best",

@@ -2,8 +2,8 @@
 
 `JourneyModel` holds one or several such networks that learn side by side from the same batches
 and answer with their mean log-odds; several differ by their initial weights and their dropout.
-The forward pass takes and returns tensors only, so that it scripts and exports as it stands. Of a
-`sum` task it also says how much: see `value_head`; of a `time_to` task by when: `hazard_head`.
+The forward pass takes and returns tensors only, so that it scripts and exports as it stands. What
+the last layer's outputs mean is a matter of the task's `head`.
 """
 
 import torch
@@ -13,9 +13,8 @@ from seqjourney.config import NetworkConfig, TransformerConfig
 from seqjourney.models.dropout import Dropout
 from seqjourney.models.embedding import EventEmbedding
 from seqjourney.models.gru import GRUBackbone
-from seqjourney.models.hazard_head import Hazards
+from seqjourney.models.head import Head
 from seqjourney.models.transformer import TransformerBackbone
-from seqjourney.models.value_head import ValueScale
 from seqjourney.sequences.tokenizer import Tokenizer
 
 
@@ -28,20 +27,10 @@ def build_backbone(config: NetworkConfig, tokenizer: Tokenizer) -> nn.Module:
     return GRUBackbone(config.width, config.layers, config.dropout)
 
 
-Head = ValueScale | Hazards
-"""What a task asks besides one log-odds: how many outputs, where they start, what they mean."""
-
-
 class Member(nn.Module):
     """One network: scores of all snapshots of a batch in one pass over its events."""
 
-    def __init__(
-        self,
-        config: NetworkConfig,
-        tokenizer: Tokenizer,
-        base_rate: float,
-        head: Head | None = None,
-    ):
+    def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, head: Head):
         super().__init__()
         self.embedding = EventEmbedding(tokenizer, config.width, config.dropout)
         self.backbone = build_backbone(config, tokenizer)
@@ -49,24 +38,17 @@ class Member(nn.Module):
             nn.Linear(2 * config.width, config.width),
             nn.GELU(),
             Dropout(config.dropout),
-            nn.Linear(config.width, 1 if head is None else head.outputs),
+            nn.Linear(config.width, head.outputs),
         )
         last: nn.Linear = self.head[-1]  # type: ignore[assignment]
         nn.init.normal_(last.weight, std=0.01)
-        # Start from the base rate: the first epochs then learn differences, not the level.
-        nn.init.constant_(last.bias, float(torch.logit(torch.tensor(base_rate))))
-        if head is not None:
-            biases = torch.tensor(head.first_bias())
-            with torch.no_grad():
-                last.bias[-len(biases) :] = biases
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor(head.first_bias()))
 
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
-        """(B, T, F), (B, T, K), (B, T), (B, S), (B, S) -> (B, S); see `JourneyModel.forward`.
-
-        Of a `sum` task (B, S, 3), of a `time_to` one (B, S, K).
-        """
+        """Return the head's outputs, (B, S) or (B, S, O); takes what `JourneyModel` does."""
         return self.head(self.states(categorical, numeric, times, ends, cutoffs)).squeeze(-1)
 
     def states(
@@ -80,29 +62,13 @@ class Member(nn.Module):
         return torch.cat([answers, snapshots], dim=-1)
 
 
-class MeanLogOdds(nn.Module):
-    """What the members say of a snapshot → what the model answers."""
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """(members, B, S) -> (B, S)."""
-        return raw.mean(0)
-
-
 class JourneyModel(nn.Module):
-    """The mean of one or several networks; `head` makes it one that says how much, or by when."""
+    """What one or several networks answer together, by the `head` of their task."""
 
-    def __init__(
-        self,
-        config: NetworkConfig,
-        tokenizer: Tokenizer,
-        base_rate: float,
-        head: Head | None = None,
-    ):
+    def __init__(self, config: NetworkConfig, tokenizer: Tokenizer, head: Head):
         super().__init__()
-        self.members = nn.ModuleList(
-            Member(config, tokenizer, base_rate, head) for _ in range(config.members)
-        )
-        self.answers = MeanLogOdds() if head is None else head.answers()
+        self.members = nn.ModuleList(Member(config, tokenizer, head) for _ in range(config.members))
+        self.answers = head
 
     def forward(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
@@ -118,13 +84,13 @@ class JourneyModel(nn.Module):
 
         Returns:
             (B, S) float32 log-odds before calibration; of a `sum` task (B, S, 2), see
-            `ValueAnswers`; of a `time_to` task (B, S, K), see `HazardAnswers`.
+            `ValueHead`; of a `time_to` task (B, S, K), see `HazardHead`.
         """
         return self.answers(self.each(categorical, numeric, times, ends, cutoffs))
 
     def each(
         self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
     ) -> Tensor:
-        """Return every member's answers, (members, B, S[, 3 or K]): each learns from its own."""
+        """Return every member's outputs, (members, B, S[, O]): each learns from its own."""
         answers = [member(categorical, numeric, times, ends, cutoffs) for member in self.members]
         return torch.stack(answers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,10 +20,11 @@ from seqjourney.config import (
 )
 from seqjourney.errors import DataError
 from seqjourney.files import replacing_file
-from seqjourney.models.hazard_head import Hazards
+from seqjourney.models.hazard_head import HazardHead
+from seqjourney.models.head import BinaryHead, Head
 from seqjourney.models.learning import accelerator_for, begin, learn, loggers
 from seqjourney.models.model import JourneyModel
-from seqjourney.models.value_head import ValueScale
+from seqjourney.models.value_head import ValueHead
 from seqjourney.sequences.batching import Batch, BucketBatchSampler, Collator, build_windows
 from seqjourney.sequences.next_cases import NextData
 from seqjourney.sequences.task_data import TaskData
@@ -43,9 +45,6 @@ class NetworkPredictor:
         self._logger = logger or LoggerConfig()
         self.tokenizer: Tokenizer | None = None
         self.model: JourneyModel | None = None
-        self._base_rate = 0.5
-        self._scale: ValueScale | None = None
-        self._hazards: Hazards | None = None
         self._accelerator = "auto"
         self.others: dict[str, NetworkPredictor] = {}
         """Of the tasks that were learned beside its own, by name; each stands on its own."""
@@ -53,7 +52,7 @@ class NetworkPredictor:
         self.chosen_: dict[str, Any] = {}
 
     def fit(self, data: TaskData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
-        """Train until validation gets no better (see `training.MONITOR`); keep the best weights.
+        """Train until validation gets no better (see `Head.monitor`); keep the best weights.
 
         `folder/checkpoints` holds what a resume needs and goes when training has ended.
         """
@@ -107,19 +106,9 @@ class NetworkPredictor:
         """Take the level of a task's training labels, and draw its network."""
         self._accelerator = trainer.accelerator
         self.tokenizer = tokenizer
-        labels = data.of("train").snapshots["label"]
-        self._base_rate = float(labels.mean())
-        if data.task.kind == "sum":
-            self._scale = ValueScale.of(data.of("train").snapshots["value"].to_numpy())
-        if data.task.horizons is not None:
-            intervals = data.of("train").snapshots["interval"].to_numpy()
-            self._hazards = Hazards.of(intervals, len(data.task.horizons))
-        self.model = self._untrained(tokenizer)
+        head = _HEADS.get(data.task.kind, BinaryHead).of(data)
+        self.model = JourneyModel(self.config, tokenizer, head)
         return self.model
-
-    def _untrained(self, tokenizer: Tokenizer) -> JourneyModel:
-        head = self._scale or self._hazards
-        return JourneyModel(self.config, tokenizer, self._base_rate, head)
 
     @property
     def context(self) -> int:
@@ -128,15 +117,14 @@ class NetworkPredictor:
 
     def score(self, data: TaskData) -> np.ndarray:
         """Return the log-odds before calibration, one per snapshot."""
+        assert self.model is not None
         answers = self._answers(data)
-        if self._hazards is not None:
-            return answers.reshape(-1, len(self._hazards.rates))[:, -1]
-        return answers if self._scale is None else scores_and_amounts(answers)[0]
+        return self.model.answers.log_odds(answers) if len(answers) else answers
 
     def score_each(self, data: TaskData) -> np.ndarray:
         """Return the log-odds by each horizon, (n, K); of a `time_to` task."""
-        assert self._hazards is not None
-        return self._answers(data).reshape(-1, len(self._hazards.rates))
+        assert self.model is not None
+        return self._answers(data).reshape(-1, self.model.answers.outputs)
 
     def score_and_amount(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
         """Return the log-odds, and the expected amount of a buyer; of a `sum` task."""
@@ -164,9 +152,7 @@ class NetworkPredictor:
                     "format": _FORMAT,
                     "config": self.config.model_dump(mode="json"),
                     "tokenizer": self.tokenizer.to_dict(),
-                    "base_rate": self._base_rate,
-                    "scale": None if self._scale is None else asdict(self._scale),
-                    "hazards": None if self._hazards is None else list(self._hazards.rates),
+                    **self.model.answers.saved(),
                     "validation_score": self.validation_score_,
                     "weights": self.model.state_dict(),
                 },
@@ -179,16 +165,23 @@ class NetworkPredictor:
         config, content = read_network(folder / FILE, _FORMAT)
         network = cls(config)
         network.tokenizer = Tokenizer.from_dict(content["tokenizer"])
-        network._base_rate = content["base_rate"]
-        scale = content.get("scale")
-        network._scale = None if scale is None else ValueScale(**scale)
-        rates = content.get("hazards")
-        network._hazards = None if rates is None else Hazards(tuple(rates))
-        network.model = network._untrained(network.tokenizer)
+        network.model = JourneyModel(config, network.tokenizer, read_head(content))
         network.model.load_state_dict(content["weights"])
         network.model.eval()
         network.validation_score_ = content["validation_score"]
         return network
+
+
+_HEADS: dict[str, type[Head]] = {"sum": ValueHead, "time_to": HazardHead}
+
+
+def read_head(content: Mapping[str, Any]) -> Head:
+    """Return the head of a saved network, by what its `saved` wrote."""
+    if content.get("scale"):
+        return ValueHead(content["base_rate"], **content["scale"])
+    if content.get("hazards"):
+        return HazardHead(content["hazards"])
+    return BinaryHead(content["base_rate"])
 
 
 def read_network(path: Path, version: int) -> tuple[NetworkConfig, dict[str, Any]]:
@@ -221,8 +214,8 @@ def score_windows(
     """Run a network, trained or exported, over all snapshots of the data.
 
     Returns:
-        (snapshots,) float64; of a `sum` task (snapshots, 2), see `ValueAnswers`; of a `time_to` one
-        (snapshots, K), see `HazardAnswers`; of a `next` one (snapshots, D), see `NextNetwork`.
+        (snapshots,) float64; of a `sum` task (snapshots, 2), see `ValueHead`; of a `time_to` one
+        (snapshots, K), see `HazardHead`; of a `next` one (snapshots, D), see `NextNetwork`.
     """
     model = model.eval()
     if device != "cpu":  # moving, even to where it is, is not for threads that share a GRU

@@ -7,12 +7,13 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from seqjourney.config import NetworkConfig
+from seqjourney.models.head import Monitor
 from seqjourney.models.next_head import NextNetwork
 from seqjourney.models.training import AveragedTraining
 from seqjourney.sequences.batching import Batch
 from seqjourney.sequences.tokenizer import FIRST
 
-MONITOR = "validation_reciprocal_rank"
+MONITOR = Monitor("validation_reciprocal_rank", "MRR")
 _CHUNK = 512  # questions that are ranked at once, against all values
 
 
@@ -55,4 +56,4 @@ class NextTraining(AveragedTraining):
             rank = (~(scores < true)).sum(-1)  # a score that is no number ranks last
             reciprocal = torch.where(known, 1.0 / rank, torch.zeros_like(true[:, 0]))
             self._reciprocal.update(reciprocal)
-        self.log(MONITOR, self._reciprocal, prog_bar=True, on_step=False, on_epoch=True)
+        self.log(MONITOR.name, self._reciprocal, prog_bar=True, on_step=False, on_epoch=True)

@@ -22,9 +22,10 @@ from seqjourney.cli import say
 from seqjourney.config import LoggerConfig, NetworkConfig, TrainerConfig
 from seqjourney.files import replacing_file
 from seqjourney.models.embedding import GapCode
+from seqjourney.models.head import LOSS
 from seqjourney.models.learning import learn, loggers
 from seqjourney.models.model import JourneyModel, Member
-from seqjourney.models.training import VALUE_MONITOR, AveragedTraining
+from seqjourney.models.training import AveragedTraining
 from seqjourney.sequences.batching import Batch
 from seqjourney.sequences.pretraining import Following, class_counts, pretraining_questions
 from seqjourney.sequences.task_data import TaskData
@@ -147,7 +148,7 @@ class NextEvents(nn.Module):
 class Pretraining(AveragedTraining):
     """Likelihood of what came next, over all questions."""
 
-    monitor = VALUE_MONITOR
+    monitor = LOSS
     model: NextEvents
 
     def __init__(
@@ -178,7 +179,7 @@ class Pretraining(AveragedTraining):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure the same on customers who teach nothing."""
         averaged: Any = self.averaged.module
-        self._log(VALUE_MONITOR, self._losses(averaged, batch, "validation"))
+        self._log(LOSS.name, self._losses(averaged, batch, "validation"))
 
     def _log(self, name: str, losses: Tensor) -> None:
         self.log(
@@ -188,5 +189,5 @@ class Pretraining(AveragedTraining):
             on_epoch=True,
             batch_size=losses.shape[-1],
             sync_dist=True,
-            prog_bar=name == self.monitor,
+            prog_bar=name == self.monitor.name,
         )

@@ -10,10 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
 from seqjourney.cli import alone, say
-from seqjourney.models.training import MONITOR, VALUE_MONITOR
 
 _QUIET_SECONDS = 60.0
-_SHORT = {MONITOR: "AP", VALUE_MONITOR: "loss"}
 
 
 def progress(wanted: bool) -> list[pl.Callback]:
@@ -35,8 +33,8 @@ class Bar(RichProgressBar):
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """Show what training goes by, once it is known."""
-        score = trainer.progress_bar_metrics.get(pl_module.monitor)
-        return {} if score is None else {_SHORT.get(pl_module.monitor, "MRR"): score}
+        score = trainer.progress_bar_metrics.get(pl_module.monitor.name)
+        return {} if score is None else {pl_module.monitor.short: score}
 
 
 class Lines(pl.Callback):
@@ -51,8 +49,8 @@ class Lines(pl.Callback):
         now = time.monotonic()
         if trainer.is_global_zero and now - self._since >= _QUIET_SECONDS:
             self._since = now
-            score = float(trainer.callback_metrics[pl_module.monitor])
+            score = float(trainer.callback_metrics[pl_module.monitor.name])
             say(
                 f"epoch {trainer.current_epoch + 1} of at most {trainer.max_epochs}: "
-                f"{pl_module.monitor.replace('_', ' ')} {score:.4f}"
+                f"{pl_module.monitor.name.replace('_', ' ')} {score:.4f}"
             )

@@ -5,27 +5,20 @@ from __future__ import annotations
 import random
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import BinaryAveragePrecision
 
 from seqjourney.config import NetworkConfig
-from seqjourney.models.hazard_head import HazardAnswers, hazard_loss
-from seqjourney.models.model import JourneyModel, MeanLogOdds
-from seqjourney.models.value_head import ValueAnswers, amount_loss
+from seqjourney.models.head import AVERAGE_PRECISION, LOSS, Head, Monitor
+from seqjourney.models.model import JourneyModel
 from seqjourney.sequences.batching import Batch
-
-MONITOR = "validation_average_precision"
-# Of a `sum` task: the likelihood judges every customer's amount, where a Gini rests on the few
-# largest and jumps from epoch to epoch. Of a `time_to` task it judges all horizons at once.
-VALUE_MONITOR = "validation_loss"
 
 
 class AveragedTraining(pl.LightningModule):
@@ -35,8 +28,7 @@ class AveragedTraining(pl.LightningModule):
     steadily than the last step's weights on small data (Polyak averaging).
     """
 
-    monitor: str
-    """What validation logs: higher is better, but of a loss."""
+    monitor: Monitor
 
     def __init__(self, model: nn.Module, config: NetworkConfig, batch_weight: float):
         """Wrap a model; `batch_weight` is the mean weight of a training batch's snapshots."""
@@ -59,8 +51,8 @@ class AveragedTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the score beside the weights; of processes of DDP nothing else comes back."""
-        found = self.trainer.callback_metrics.get(self.monitor, float("nan"))
-        checkpoint[self.monitor] = float(found)
+        found = self.trainer.callback_metrics.get(self.monitor.name, float("nan"))
+        checkpoint[self.monitor.name] = float(found)
 
     def configure_optimizers(self) -> Any:
         """AdamW, with decay on matrices only, and a linear warm-up."""
@@ -82,11 +74,7 @@ class AveragedTraining(pl.LightningModule):
 
 
 class JourneyTraining(AveragedTraining):
-    """Binary cross-entropy at every snapshot, and of a `sum` task the likelihood of the amount.
-
-    Of a `time_to` task the likelihood of the interval. Validation by average precision; of these
-    two by the loss.
-    """
+    """The loss of the task's head at every snapshot; validation by what the head is judged by."""
 
     model: JourneyModel
 
@@ -94,16 +82,7 @@ class JourneyTraining(AveragedTraining):
         """Wrap a model; see `AveragedTraining`."""
         super().__init__(model, config, batch_weight)
         self._precision = BinaryAveragePrecision()
-        self.monitor = MONITOR if isinstance(model.answers, MeanLogOdds) else VALUE_MONITOR
-
-    def _loss(self, raw: Tensor, batch: Batch, answers: nn.Module) -> Tensor:
-        """Return the mean loss of the members' answers, (M, B, S[, 3 or K]) -> ()."""
-        if isinstance(answers, HazardAnswers):
-            return hazard_loss(raw, batch.values, batch.weights)
-        if not isinstance(answers, ValueAnswers):
-            return weighted_loss(raw, batch)
-        amounts = amount_loss(raw, batch.values, batch.weights, answers)
-        return weighted_loss(raw[..., 0], batch) + self._config.amount_weight * amounts
+        self.monitor = model.answers.monitor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss over the batch's snapshots, each member for itself."""
@@ -113,13 +92,13 @@ class JourneyTraining(AveragedTraining):
         return loss * len(self.model.members)
 
     def _taught(
-        self, raw: Tensor, batch: Batch, answers: nn.Module, batch_weight: float, of: str = ""
+        self, raw: Tensor, batch: Batch, head: Head, batch_weight: float, of: str = ""
     ) -> Tensor:
         """Return what a batch teaches the head of a task, `of` which one: -> ()."""
         weight = batch.weights.sum()
         if weight == 0:  # it asks none of these customers
             return (raw * 0).sum()
-        loss = self._loss(raw, batch, answers)
+        loss = head.loss(raw, batch, self._config)
         size = max(1, int(weight))
         self.log(f"train_loss{of}", loss, on_step=False, on_epoch=True, batch_size=size)
         # Batches hold very different numbers of snapshots; every snapshot counts the same.
@@ -127,31 +106,23 @@ class JourneyTraining(AveragedTraining):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the answers to all validation snapshots."""
-        averaged: Any = self.averaged.module
-        raw = averaged.each(*batch.inputs)
-        answers = averaged.answers(raw)
+        averaged = cast("JourneyModel", self.averaged.module)
+        raw, head = averaged.each(*batch.inputs), averaged.answers
+        answers = head(raw)
         asked = batch.weights > 0
-        last = isinstance(self.model.answers, HazardAnswers)
-        logits = answers if self.monitor == MONITOR else answers[..., -1 if last else 0]
+        logits = head.log_odds(answers)
         # The metric squashes what lies outside [0, 1] itself; be explicit instead.
         self._precision.update(torch.sigmoid(logits[asked].double()), batch.labels[asked].long())
-        loss = self._loss(logits if self.monitor == MONITOR else raw, batch, self.model.answers)
-        self.log("validation_loss", loss, batch_size=int(asked.sum()), sync_dist=True)
-        self.log(MONITOR, self._precision, prog_bar=True, on_step=False, on_epoch=True)
+        loss = head.validation_loss(raw, answers, batch, self._config)
+        self.log(LOSS.name, loss, batch_size=int(asked.sum()), sync_dist=True)
+        score = AVERAGE_PRECISION.name
+        self.log(score, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 
 
 @torch.no_grad()
 def follow(decay: float, averages: Any, weights: Any, _updates: Any) -> None:
     """Move averages towards weights, in place."""
     torch._foreach_lerp_(averages, weights, 1 - decay)
-
-
-def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Weighted mean binary cross-entropy; padded snapshots weigh nothing. (..., B, S) -> ()."""
-    labels = batch.labels.expand_as(logits)
-    losses = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
-    weights = batch.weights.expand_as(losses)
-    return (losses * weights).sum() / weights.sum()
 
 
 class ResumableCheckpoint(pl.Callback):

@@ -10,75 +10,92 @@ Shapes: M members, B windows, S snapshots.
 """
 
 import math
-from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from seqjourney.config import NetworkConfig
 from seqjourney.errors import DataError
+from seqjourney.models.head import Answers, BinaryHead, Head, weighted_loss
+from seqjourney.sequences.batching import Batch
+from seqjourney.sequences.task_data import TaskData
 
-OUTPUTS = 3
-"""Of a network's last layer: log-odds, mu, and sigma before it is bounded."""
 
+class ValueHead(Head):
+    """Log-odds, mu, and sigma before it is bounded."""
 
-@dataclass(frozen=True)
-class ValueScale:
-    """How the positive amounts of training are spread, on a log scale."""
+    outputs = 3
 
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> "ValueScale":
-        """Measure the amounts above zero, (n,).
-
-        Raises:
-            DataError: there is none.
-        """
-        logs = np.log(values[values > 0])
-        if not len(logs):
-            raise DataError("no customer brings in anything in training; widen the task's horizon.")
-        return cls(float(logs.mean()), float(logs.std()))
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Least and greatest sigma.
+    def __init__(self, base_rate: float, mean: float, deviation: float):
+        """Take the share of buyers, and how their amounts are spread on a log scale.
 
         The expected amount grows with exp(sigma² / 2): 20 times per buyer at sigma 2.4, where the
         likelihood hardly minds. On average the spread around mu cannot exceed that of all amounts;
         half as much again leaves room for customers who vary more than others. Without a least one,
         a fixed price would make the likelihood endless.
         """
-        least = max(0.05, 0.1 * self.deviation)
-        return least, max(1.5 * self.deviation, 2 * least)
+        super().__init__()
+        self.base_rate, self.mean, self.deviation = base_rate, mean, deviation
+        self.least = max(0.05, 0.1 * deviation)  # sigma's bounds
+        self.most = max(1.5 * deviation, 2 * self.least)
 
-    @property
-    def outputs(self) -> int:
-        """Of a network's last layer."""
-        return OUTPUTS
+    @classmethod
+    def of(cls, data: TaskData) -> Self:
+        """Measure the amounts above zero.
 
-    def answers(self) -> "ValueAnswers":
-        """Return what turns outputs into answers."""
-        return ValueAnswers(self)
+        Raises:
+            DataError: there is none.
+        """
+        train = data.of("train").snapshots
+        values = train["value"].to_numpy()
+        logs = np.log(values[values > 0])
+        if not len(logs):
+            raise DataError("no customer brings in anything in training; widen the task's horizon.")
+        return cls(float(train["label"].mean()), float(logs.mean()), float(logs.std()))
+
+    def saved(self) -> dict[str, Any]:
+        """See `Head`."""
+        scale = {"mean": self.mean, "deviation": self.deviation}
+        return {"base_rate": self.base_rate, "scale": scale}
 
     def first_bias(self) -> list[float]:
-        """Where mu and sigma (before it is bounded) start: at those of all amounts."""
-        least, most = self.bounds
-        share = min(max((self.deviation - least) / (most - least), 0.05), 0.95)
-        return [self.mean, math.log(share / (1 - share))]
+        """Start mu and sigma (before it is bounded) at those of all amounts."""
+        share = (self.deviation - self.least) / (self.most - self.least)
+        share = min(max(share, 0.05), 0.95)
+        whether = BinaryHead(self.base_rate).first_bias()
+        return [*whether, self.mean, math.log(share / (1 - share))]
 
+    def loss(self, raw: Tensor, batch: Batch, config: NetworkConfig) -> Tensor:
+        """Add up whether and how much; see `Head`."""
+        amounts = self.amount_loss(raw, batch.values, batch.weights)
+        return weighted_loss(raw[..., 0], batch) + config.amount_weight * amounts
 
-class ValueAnswers(nn.Module):
-    """What the members say of a snapshot → what the model answers."""
+    def amount_loss(self, raw: Tensor, values: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted mean over all snapshots of the buyers' negative log-likelihood.
 
-    def __init__(self, scale: ValueScale):
-        super().__init__()
-        self.least, self.most = scale.bounds
+        Args:
+            raw: (M, B, S, 3) or (B, S, 3) outputs.
+            values: (B, S) amounts; those of zero or less count as 0 loss.
+            weights: (B, S), 0 where padded.
+        """
+        buys = values > 0
+        logs = torch.where(buys, values, torch.ones_like(values)).log()
+        raw = raw.float()
+        sigma = self.sigma(raw)
+        z = (logs - raw[..., 1]) / sigma
+        losses = logs + sigma.log() + 0.5 * math.log(2 * math.pi) + 0.5 * z.square()
+        weights = weights.expand_as(losses)
+        return (losses * buys * weights).sum() / weights.sum()
 
     def sigma(self, raw: Tensor) -> Tensor:
         """Bound sigma, smoothly, so that none is stuck at an end: (..., 3) -> (...)."""
         return self.least + (self.most - self.least) * torch.sigmoid(raw[..., 2])
+
+    def log_odds(self, answers: Answers) -> Answers:
+        """Take the first."""
+        return answers[..., 0]
 
     def forward(self, raw: Tensor) -> Tensor:
         """(M, B, S, 3) -> (B, S, 2): log-odds, and the log of the expected amount of a buyer.
@@ -88,22 +105,3 @@ class ValueAnswers(nn.Module):
         amounts = raw[..., 1] + self.sigma(raw).square() / 2  # of a log-normal: exp(mu + sigma²/2)
         amount = torch.logsumexp(amounts, dim=0) - math.log(raw.size(0))
         return torch.stack([raw[..., 0].mean(0), amount], dim=-1)
-
-
-def amount_loss(raw: Tensor, values: Tensor, weights: Tensor, answers: ValueAnswers) -> Tensor:
-    """Return the weighted mean over all snapshots of the buyers' negative log-likelihood.
-
-    Args:
-        raw: (M, B, S, 3) or (B, S, 3) outputs.
-        values: (B, S) amounts; those of zero or less count as 0 loss.
-        weights: (B, S), 0 where padded.
-        answers: knows the bounds of sigma.
-    """
-    buys = values > 0
-    logs = torch.where(buys, values, torch.ones_like(values)).log()
-    raw = raw.float()
-    sigma = answers.sigma(raw)
-    z = (logs - raw[..., 1]) / sigma
-    losses = logs + sigma.log() + 0.5 * math.log(2 * math.pi) + 0.5 * z.square()
-    weights = weights.expand_as(losses)
-    return (losses * buys * weights).sum() / weights.sum()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,8 +99,7 @@ class Network:
     def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
         self._members = [_read_member(member, context) for member in module.members.children()]
         self._context, self._history_us = context, tokenizer.history_us
-        self._sigma = _bounds_of_sigma(module)
-        self._by_horizon = hasattr(getattr(module, "answers", None), "horizons")
+        self._answers = _answering(module)
         self.fingerprint = _fingerprint(module, tokenizer, context)
 
     @property
@@ -147,7 +147,7 @@ class Network:
     def answer(self, states: Sequence[State], cutoffs: Sequence[int]) -> np.ndarray:
         """Return the log-odds of customers, each with a token at least, at moments. (R,) float64.
 
-        Of a task that sums (R, 2), as `ValueAnswers`; of one with several horizons (R, K). No state
+        Of a task that sums (R, 2), as `ValueHead`; of one with several horizons (R, K). No state
         is changed. The moments, in microseconds UTC, must not lie before what is known.
         """
         asked = np.array(cutoffs, np.int64)
@@ -162,11 +162,7 @@ class Network:
             current = [state.windows[0][position] for state in states]
             found = member.backbone.answer(snapshots, current, recent, asked - first)
             answers.append(member.head(found, snapshots))
-        if self._sigma is not None:
-            return _value_answers(np.stack(answers).astype(np.float64), *self._sigma)
-        if self._by_horizon:
-            return odds_by_horizon(np.add.reduce(answers).astype(np.float64) / len(answers))
-        return np.add.reduce(answers)[:, 0].astype(np.float64) / len(answers)
+        return self._answers(np.stack(answers))
 
 
 def rehearse(network: Network, module: Any, tokenizer: Tokenizer, context: int) -> None:
@@ -213,14 +209,24 @@ def rehearse(network: Network, module: Any, tokenizer: Tokenizer, context: int) 
         )
 
 
-def _bounds_of_sigma(module: Any) -> tuple[float, float] | None:
-    """Return the bounds of a task that sums, from the eager module or its TorchScript."""
-    answers: Any = getattr(module, "answers", None)  # a file of an earlier version has none
-    return (answers.least, answers.most) if hasattr(answers, "least") else None
+def _answering(module: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what `JourneyModel.answers` does, of the eager module or its TorchScript."""
+    head: Any = getattr(module, "answers", None)  # a file of an earlier version has none
+    if hasattr(head, "least"):
+        return partial(_value_answers, least=head.least, most=head.most)
+    if hasattr(head, "horizons"):
+        return lambda raw: odds_by_horizon(_mean(raw))
+    return lambda raw: _mean(raw)[:, 0]
+
+
+def _mean(raw: np.ndarray) -> np.ndarray:
+    """(members, R, O) float32 -> (R, O) float64."""
+    return np.add.reduce(raw).astype(np.float64) / len(raw)
 
 
 def _value_answers(raw: np.ndarray, least: float, most: float) -> np.ndarray:
-    """See `value_head.ValueAnswers`: (members, R, 3) -> (R, 2)."""
+    """See `value_head.ValueHead`: (members, R, 3) -> (R, 2)."""
+    raw = raw.astype(np.float64)
     sigma = least + (most - least) * expit(raw[..., 2])
     amount = np.logaddexp.reduce(raw[..., 1] + sigma**2 / 2) - np.log(len(raw))
     return np.stack([raw[..., 0].mean(0), amount], axis=-1)
