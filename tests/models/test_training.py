@@ -18,7 +18,7 @@ from seqjourney.models.head import BinaryHead, weighted_loss
 from seqjourney.models.learning import epochs_of
 from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
-from seqjourney.models.training import JourneyTraining
+from seqjourney.models.training import Averaged, JourneyTraining, _follow
 from seqjourney.sequences.task_data import TaskData
 
 STEPS_AN_EPOCH = 3
@@ -210,6 +210,30 @@ def test_the_gradients_norm_is_clipped(
     train(small_data, tmp_path, gradient_clip=0.001, max_epochs=1)
     assert min(norms) > 0.01
     assert max(clipped) < 0.0011
+
+
+def test_the_average_is_torchs_to_the_bit_also_when_resumed():
+    from functools import partial
+
+    from torch.optim.swa_utils import AveragedModel
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.BatchNorm1d(7))
+    ours = Averaged(model, 0.9)
+    theirs = AveragedModel(model, multi_avg_fn=partial(_follow, 0.9))
+    for step in range(6):
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight)
+        if step == 3:
+            resumed = Averaged(model, 0.9)
+            resumed.load_state_dict(ours.state_dict())
+            ours = resumed
+        for average in (ours, theirs):
+            average.update_parameters(model)
+    found, wanted = ours.state_dict(), theirs.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert not torch.equal(found["module.0.weight"], model[0].weight)
 
 
 def test_members_learn_as_they_would_alone():

@@ -35,8 +35,7 @@ class AveragedTraining(pl.LightningModule):
         super().__init__()
         self.model = model
         self._batch_weight = batch_weight
-        # A function that processes of DDP can be given, unlike torch's own.
-        self.averaged = AveragedModel(model, multi_avg_fn=partial(follow, config.average_decay))
+        self.averaged = Averaged(model, config.average_decay)
         self.averaged.requires_grad_(False)
         self._config = config
 
@@ -119,8 +118,33 @@ class JourneyTraining(AveragedTraining):
         self.log(score, self._precision, prog_bar=True, on_step=False, on_epoch=True)
 
 
+class Averaged(AveragedModel):
+    """Torch's average without what it looks up anew, tensor by tensor, after every step.
+
+    The weights to follow are always those of one model, and none of our buffers ever changes: once
+    copied, they stay in step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        """Take so much of the average and the rest of the model at every update."""
+        # A function that processes of DDP can be given, unlike torch's own.
+        super().__init__(model, multi_avg_fn=partial(_follow, decay))
+        self._decay = decay
+        self._pairs: tuple[list[Tensor], list[Tensor]] | None = None
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Follow the model; the first update copies it, unless the average was resumed."""
+        if self._pairs is None:
+            super().update_parameters(model)
+            self._pairs = list(self.module.parameters()), list(model.parameters())
+        else:
+            _follow(self._decay, *self._pairs)
+            self.n_averaged += 1
+
+
 @torch.no_grad()
-def follow(decay: float, averages: Any, weights: Any, _updates: Any) -> None:
+def _follow(decay: float, averages: Any, weights: Any, _updates: Any = None) -> None:
     """Move averages towards weights, in place."""
     torch._foreach_lerp_(averages, weights, 1 - decay)
 
