@@ -7,8 +7,8 @@ there must get it here.
 
 from __future__ import annotations
 
-import importlib
 import io
+import pkgutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -21,13 +21,13 @@ from throughput_ours import network_config, open_task_data  # type: ignore[impor
 from throughput_process import answer  # type: ignore[import-not-found]
 
 PREPARE = {
-    "read and type": ("seqjourney.events.engine", "materialise"),
+    "read and type": ("seqjourney.events.engine", "stage"),
     "checks": ("seqjourney.events.log", "stage"),
     "repeated ids": ("seqjourney.events.log", "_repeated_ids"),
-    "write buckets": ("seqjourney.events.log", "_write_parquet"),
-    "store": ("seqjourney.commands.prepare", "write_store"),
+    "write buckets": ("seqjourney.events.log", "_write_events"),
+    "store": ("seqjourney.sequences.store.StoreWriter", "add"),
 }
-"""Parts of `prepare` -> the module that looks up the function which does them, and its name."""
+"""Parts of `prepare` -> the module or class that looks up what does them, and its name."""
 HEAVIEST = 10
 STEPS = 5
 Parts = dict[str, dict[str, float]]
@@ -58,7 +58,7 @@ def watched(functions: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, floa
 
     with ExitStack() as stack:
         for part, (module, name) in functions.items():
-            home = importlib.import_module(module)
+            home = pkgutil.resolve_name(module)
             stack.enter_context(mock.patch.object(home, name, timed(part, getattr(home, name))))
         yield seconds
 

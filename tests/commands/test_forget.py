@@ -348,15 +348,18 @@ def test_prepare_and_forget_of_one_data_set_never_work_at_once(place: Path, smal
     def meanwhile(module: Any, name: str, other: Callable[[], Any], holder: str) -> None:
         real = getattr(module, name)
 
-        def both(*given: Any) -> Any:
+        def both(*given: Any, **named: Any) -> Any:
             with pytest.raises(DataError, match=rf"is being written by {holder} \(process \d+"):
                 other()
-            return real(*given)
+            return real(*given, **named)
 
         monkeypatch.setattr(module, name, both)
 
+    def forgetting() -> None:
+        forgotten(place, customer="c0008")
+
     meanwhile(forget_prepared, "write_store", preparing, "forget")
-    meanwhile(prepare_module, "write_store", lambda: forgotten(place, customer="c0008"), "prepare")
+    meanwhile(prepare_module, "write_event_log", forgetting, "prepare")
     assert forgotten(place).finished
     preparing()
     assert traces(prepared, WHO) == []

@@ -101,6 +101,7 @@ def test_a_store_does_not_depend_on_how_many_rows_are_read_at_once(tmp_path, mon
     stores = []
     for rows in (1, 7, 64, 500_000):
         monkeypatch.setattr("seqjourney.sequences.store._BATCH_ROWS", rows)
+        monkeypatch.setattr("seqjourney.events.engine.coded._READ_ROWS", rows)
         keys = {"value": "value", "label_only_events": ("won",)}
         stores.append(store_of(log, tmp_path, f"store{rows}", **keys))
     tokens = log[log["event"] != "won"]

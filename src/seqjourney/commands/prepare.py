@@ -10,11 +10,11 @@ from seqjourney.cli import say, shown, table
 from seqjourney.config import DataConfig, TaskConfig, nearest
 from seqjourney.errors import DataError
 from seqjourney.events.engine import connect
-from seqjourney.events.log import event_log_files, write_event_log
+from seqjourney.events.log import write_event_log
 from seqjourney.files import locked, read_json, replacing_folder
 from seqjourney.sequences.cutoffs import CERTIFICATION, SPLITS
 from seqjourney.sequences.cutting import load_task_data
-from seqjourney.sequences.store import write_store
+from seqjourney.sequences.store import StoreWriter
 
 _SIMULATED = {
     "data/raw/demo": "python scripts/simulate.py",
@@ -56,10 +56,11 @@ def prepare(
     prepared = processed / data.name
     status = Console(stderr=True, quiet=not progress).status
     with locked(prepared, "prepare"), replacing_folder(prepared) as folder:
-        with status("Cleaning, sorting and writing the event log ..."):
-            manifest = write_event_log(data, folder, processed=processed)
-        with status("Writing the sequence store ..."):
-            write_store(event_log_files(folder), data, folder / "store")
+        with (
+            status("Cleaning, sorting and writing the event log and the sequence store ..."),
+            StoreWriter(data, folder / "store") as store,
+        ):
+            manifest = write_event_log(data, folder, processed=processed, also=store.add)
         cut = []
         for task in tasks:
             with (

@@ -181,7 +181,7 @@ class DataConfig(TableColumns):
     """What runs `prepare`: DuckDB in this process, or Spark (extra `spark`, Java 17): the session
     that SPARK_REMOTE or spark-defaults.conf configure, else a local one. The log is the same."""
     memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")
-    """Memory for the engine; larger data spills to disk."""
+    """Memory for the engine; larger data spills to disk. `prepare` holds sorted rows beside it."""
     threads: int | None = Field(None, ge=1)
     """Threads of the engine; unset means all cores."""
     tasks: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from seqjourney.errors import ConfigError, DataError
 from seqjourney.events import engine, taxonomy
 from seqjourney.events.arriving import NOBODY, Arrived, arrive
 from seqjourney.events.channels import agents, visits
-from seqjourney.events.cleaning import CORE, actor_of, bucket_of, sensible, trimmed
+from seqjourney.events.cleaning import CORE, actor_of, sensible, trimmed
 from seqjourney.events.identity import observed
 from seqjourney.events.identity.resolve import Resolution, resolve
 from seqjourney.events.money import COLUMNS, check_currencies, read_rates
@@ -39,12 +39,12 @@ _LOG = (
 
 @dataclass(frozen=True)
 class Gathered:
-    """Events of many sources, on disk, each in its customer's part."""
+    """Events of many sources, each with its customer."""
 
     every: Any
     """Ibis table of all rows of all sources, good or bad (`problem`)."""
     rows: Any
-    """Ibis table of all rows that belong to a customer; `part` is `b` and a bucket's digit."""
+    """Ibis table of all rows that belong to a customer, see `engine.stage`."""
     said: Any
     """Ibis table of the rows that may say something of consent: `rows`, and those with a problem
     that name a customer, since who refuses in a row that is unusable has refused all the same."""
@@ -99,11 +99,8 @@ def gather(
     links, resolution, owned = _own(backend, kept, config)
     owned = _with_channels(backend, owned)
     rows = _with_fields(taxonomy.canonical(owned, plan, names), plan, config)
-    rows = rows.mutate(
-        actor=rows.actor.fill_null(actor_of(rows.event, config)),
-        part="b" + bucket_of(rows.customer_id),
-    )
-    placed = engine.materialise(backend, rows, scratch / "parts", partition_by="part")
+    rows = rows.mutate(actor=rows.actor.fill_null(actor_of(rows.event, config)))
+    placed = engine.stage(backend, rows, scratch / "parts")
     if placed is None:
         raise DataError(f"no row of '{config.name}' can be used; see data.sources and their paths.")
     return Gathered(

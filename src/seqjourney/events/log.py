@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
@@ -43,6 +44,7 @@ def write_event_log(
     opener: Callable[[Any, DataConfig], Source] = open_source,
     *,
     processed: Path | None = None,
+    also: Callable[[pa.Table], None] | None = None,
 ) -> dict[str, Any]:
     """Clean a source, or many, into an event log inside `folder`.
 
@@ -52,6 +54,7 @@ def write_event_log(
         opener: opens the one source; scoring passes events that are in memory already.
         processed: folder of all prepared data: the key of hashed identifiers lies there, and what
             was prepared under this name before, whose erasures and review decisions stay.
+        also: is given the log as it is written, see `engine.write_buckets`.
 
     Returns:
         The manifest, also written to `folder/manifest.json`.
@@ -76,10 +79,10 @@ def write_event_log(
     ):
         if config.sources:
             place = Path(scratch)
-            about = write_unified(backend, config, folder, place, key, erased, earlier)
+            about = write_unified(backend, config, folder, place, key, erased, earlier, also)
         else:
             source = opener(backend, config)
-            about = _write_one(backend, source, config, folder, Path(scratch), erased)
+            about = _write_one(backend, source, config, folder, Path(scratch), erased, also)
         log = read_event_log(backend, folder)
         summary = _summarise(backend, log)
         schema = {name: str(kind) for name, kind in log.schema().items()}
@@ -104,13 +107,14 @@ def _write_one(
     folder: Path,
     scratch: Path,
     erased: Suppression,
+    also: Callable[[pa.Table], None] | None,
 ) -> dict[str, Any]:
     """Write the log of one source that knows its customers."""
     staged = stage(backend, source, config, scratch / "rows", erased)
     if staged.quarantined:
         _write_quarantine(backend, staged, folder / "quarantine.parquet")
     repeated = _repeated_ids(backend, staged, config)
-    _write_parquet(backend, staged, repeated, folder / "events")
+    _write_events(backend, staged, repeated, folder / "events", also)
     events = sum(pq.read_metadata(file).num_rows for file in event_log_files(folder))
     duplicates = 0 if repeated is None else int(backend.execute(repeated.count()))
     kept = events + duplicates + staged.erased + sum(staged.quarantined.values())
@@ -177,7 +181,9 @@ def _repeated_ids(backend: Any, staged: Staged, config: DataConfig) -> Any | Non
     """Name, of the events that share an id, all but the earliest known; None if none do."""
     if config.event_id is None:
         return None  # ids are row positions
-    events = staged.events()
+    events = staged.events(staged.rows)
+    if engine.all_differ(backend, events, "event_id"):
+        return None
     ids = events.group_by("event_id").having(events.count() > 1).aggregate(again=events.count() - 1)
     ids = engine.keep(backend, "repeated_ids", ids)
     dropped = int(backend.execute(ids.again.sum().fill_null(0)))
@@ -219,12 +225,23 @@ def _summarise(backend: Any, log: Any) -> dict[str, Any]:
     }
 
 
-def _write_parquet(backend: Any, staged: Staged, repeated: Any | None, folder: Path) -> None:
-    def rows_of(bucket: str | None) -> Any:
-        rows = staged.events(bucket)
-        return rows if repeated is None else rows.anti_join(repeated, "source_row")
+def _write_events(
+    backend: Any,
+    staged: Staged,
+    repeated: Any | None,
+    folder: Path,
+    also: Callable[[pa.Table], None] | None,
+) -> None:
+    def events_of(rows: Any) -> Any:
+        events = staged.events(rows)
+        if repeated is None:
+            return events
+        return engine.without(backend, events, repeated, "source_row")
 
-    engine.write_buckets(backend, rows_of, folder, columns=staged.columns, order=ORDER)
+    columns = staged.columns
+    engine.write_buckets(
+        backend, staged.rows, events_of, folder, columns=columns, order=ORDER, also=also
+    )
 
 
 def _fingerprint(manifest: dict[str, Any], folder: Path) -> str:

@@ -1,8 +1,8 @@
-"""One source's rows, read once: typed, flagged and written where the next steps can reread them.
+"""One source's rows, read once: typed, flagged and kept where the next steps can reread them.
 
-Reading raw files is the dear part, so it happens once. `stage` writes every row, good or bad, to
-Parquet in the engine's own folder, a part for each bucket of customers and one for bad rows. What
-must be known of all rows (how many are bad, why, which clocks they use) is counted on those.
+Reading raw files is the dear part, so it happens once. `stage` keeps every row, good or bad, in
+memory or in the engine's own folder (`engine.stage`). What must be known of all rows (how many are
+bad, why, which clocks they use) is counted on those.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pandas as pd
 
 from seqjourney.config import DataConfig
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events import engine
-from seqjourney.events.cleaning import CORE, NO_OFFSET, OFFSET, actor_of, bucket_of, typed
+from seqjourney.events.cleaning import CORE, NO_OFFSET, OFFSET, actor_of, typed
 from seqjourney.events.hashing import holds_email
 from seqjourney.events.sources import Source
 from seqjourney.events.sources.shapes import wrong_kind
 from seqjourney.events.suppression import Suppression, withhold_erased
 
-_BAD, _ERASED = "bad", "erased"  # parts beside those of buckets
+_ERASED = "erased"  # a problem of its own: the rows are counted and nothing else
 _LONGEST_VALUE = 80  # letters of a bad value that a message shows
 _TIMES = (
     "Times must be ISO 8601, such as 2024-12-31 14:05, or numbers since 1970 with "
@@ -34,11 +33,11 @@ _TIMES = (
 
 @dataclass(frozen=True)
 class Staged:
-    """Typed rows of one source, on disk."""
+    """Typed rows of one source."""
 
     source: Source
     rows: Any
-    """Ibis table of all rows; `part` is `b` and a bucket's digit, or `bad`."""
+    """Ibis table of all rows, see `engine.stage`; those with a `problem` are no events."""
     columns: tuple[str, ...]
     """Of the event log, in order."""
     read: int
@@ -47,53 +46,47 @@ class Staged:
     erased: int
     """Rows of customers who have been erased; they stand in no log and no quarantine."""
 
-    def events(self, bucket: str | None = None) -> Any:
-        """Return the events that good rows make, of one bucket or of all."""
-        part = self.rows.part
-        rows = self.rows.filter(
-            part.notin([_BAD, _ERASED]) if bucket is None else part == f"b{bucket}"
-        )
+    def events(self, rows: Any) -> Any:
+        """Return the events that the good ones of some or all rows make."""
+        rows = engine.where_null(rows, "problem")
         return rows if self.source.combine is None else self.source.combine(rows)
 
     @property
     def bad(self) -> Any:
         """Return the rows that cannot be used, with their `problem`."""
-        return self.rows.filter(self.rows.part == _BAD)
+        problem = self.rows.problem
+        return self.rows.filter(problem.notnull() & (problem != _ERASED))
 
 
 def stage(
     backend: Any, source: Source, config: DataConfig, folder: Path, erased: Suppression
 ) -> Staged:
-    """Type a source's rows and write them to a folder of parts; `erased` says whom to leave out.
+    """Type a source's rows and keep them, in `folder` if need be; `erased` says whom to leave out.
 
     Raises:
         DataError: no row, too many that cannot be used, or clocks that cannot be told apart.
         ConfigError: a declared field does not exist.
     """
     rows = typed(source.rows, config)
+    rows = rows.mutate(actor=actor_of(rows.event, config))
     if erased.requests:
         rows = withhold_erased(rows, erased)
-    gone = rows.erased if erased.requests else ibis.literal(False)
-    usable = rows.problem.isnull().ifelse("b" + bucket_of(rows.customer_id), _BAD)
-    parts = rows.mutate(
-        actor=actor_of(rows.event, config),
-        part=gone.ifelse(_ERASED, usable),
-    ).drop(*(["erased"] * bool(erased.requests)))
-    events = parts if source.combine is None else source.combine(parts)
+        rows = rows.mutate(problem=rows.erased.ifelse(_ERASED, rows.problem)).drop("erased")
+    events = rows if source.combine is None else source.combine(rows)
     columns = _log_columns(events, config)
-    written = engine.materialise(backend, parts, folder, partition_by="part")
-    if written is None:
+    kept = engine.stage(backend, rows, folder)
+    if kept is None:
         raise DataError(f"{config.path} has no rows.")
-    address = holds_email(written.customer_id)
+    address = holds_email(kept.customer_id)
     counted = backend.execute(
-        written.group_by("problem", "clock", erased=written.part == _ERASED).aggregate(
-            rows=written.count(),
-            first=written.source_row.min(),
+        kept.group_by("problem", "clock").aggregate(
+            rows=kept.count(),
+            first=kept.source_row.min(),
             addresses=address.sum().fill_null(0),
-            first_address=written.source_row.min(where=address),
+            first_address=kept.source_row.min(where=address),
         )
     )
-    stay = counted[~counted["erased"]]
+    stay = counted[counted["problem"] != _ERASED]
     problems = stay.groupby("problem").agg(rows=("rows", "sum"), first=("first", "min"))
     problems = problems.sort_values("rows", ascending=False)
     assert config.path is not None  # the config sees to it
@@ -102,7 +95,7 @@ def stage(
     _check_addresses(counted, source, config)
     return Staged(
         source=source,
-        rows=written,
+        rows=kept,
         columns=columns,
         read=int(counted["rows"].sum()),
         quarantined={str(reason): int(n) for reason, n in problems["rows"].items()},
@@ -115,7 +108,7 @@ def _log_columns(events: Any, config: DataConfig) -> tuple[str, ...]:
     fields = (*config.categorical, *config.numeric)
     for field in fields:
         if field not in events.columns:
-            inner = (*CORE, "part", "source_row", "problem", "clock")
+            inner = (*CORE, "source_row", "problem", "clock")
             known = ", ".join(c for c in events.columns if c not in inner)
             raise ConfigError(f"source '{config.source}' has no field '{field}'; it has: {known}.")
     return (*CORE, *(f for f in ("channel", "value", *fields) if f in events.columns))

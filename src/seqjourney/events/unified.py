@@ -7,12 +7,14 @@ for every row of every source: in = events + duplicates + quarantined + withheld
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ibis
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
@@ -38,6 +40,7 @@ def write_unified(
     key: str,
     erased: Suppression,
     earlier: Path | None = None,
+    also: Callable[[pa.Table], None] | None = None,
 ) -> dict[str, Any]:
     """Write the log of many sources into `folder`.
 
@@ -49,6 +52,7 @@ def write_unified(
         key: by which personal identifiers are hashed.
         erased: whom not to bring back.
         earlier: a prepared folder whose review decisions are kept.
+        also: is given the log as it is written, see `engine.write_buckets`.
 
     Returns:
         What the manifest says of it: `rows`, `sources`, `identity`, `taxonomy`, `consent`.
@@ -61,18 +65,19 @@ def write_unified(
     said = engine.read_parquet(backend, folder / consent.FILE)
     consent.check_purpose(said, config.consent)
     intervals = engine.keep(backend, "consent_intervals", consent.timeline(said))
-    judged = consent.enforce(gathered.rows, intervals, config.consent)
-    allowed = judged.filter(judged.withheld.isnull())
 
-    def rows_of(bucket: str | None) -> Any:
-        rows = allowed if bucket is None else allowed.filter(allowed.part == f"b{bucket}")
-        rows = add_open_times(rows)
+    def events_of(rows: Any) -> Any:
+        judged = consent.enforce(rows, intervals, config.consent)
+        rows = add_open_times(judged.filter(judged.withheld.isnull()))
         if "machine_open" in config.categorical:  # a category is text
             rows = rows.mutate(machine_open=rows.machine_open.cast("string"))
         return rows
 
     columns = gathered.columns
-    engine.write_buckets(backend, rows_of, folder / "events", columns=columns, order=ORDER)
+    place = folder / "events"
+    engine.write_buckets(
+        backend, gathered.rows, events_of, place, columns=columns, order=ORDER, also=also
+    )
     every = gathered.every
     arrived = backend.execute(every.group_by("source", "problem").aggregate(rows=every.count()))
     _write_quarantine(backend, gathered, arrived, folder / "quarantine.parquet")
@@ -82,6 +87,7 @@ def write_unified(
     taxonomy.write_review(
         folder / REVIEW, findings, gathered.plan, earlier=earlier / REVIEW if earlier else None
     )
+    judged = consent.enforce(gathered.rows, intervals, config.consent)
     by_source = _account(backend, gathered, judged, log, arrived)
     return {
         "rows": _total(by_source),

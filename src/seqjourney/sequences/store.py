@@ -13,14 +13,14 @@ missing, `times.npy` (N, 2) int64 microseconds UTC as `[timestamp, known_at]`,
 
 from __future__ import annotations
 
+import itertools
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from seqjourney.config import DataConfig
 from seqjourney.errors import DataError
+from seqjourney.events.engine import coded
 from seqjourney.files import read_json, read_parquet, write_json
 
 _BATCH_ROWS = 500_000
@@ -73,90 +74,95 @@ def write_store(files: Sequence[Path], config: DataConfig, folder: Path) -> None
         config: names the token fields and the `label_only_events`, which become no tokens.
         folder: where the store goes; must not exist.
     """
-    folder.mkdir(parents=True)
-    categorical, numeric = store_fields(config, pq.read_schema(files[0]).names)
-    words: dict[str, dict[str, int]] = {field: {} for field in categorical}
-    customers: list[pa.Array] = []
-    counts: list[np.ndarray] = []
-    widths = {"categorical": len(categorical), "numeric": len(numeric), "times": 2}
-    encode = partial(_encode, numeric=numeric, words=words, label_only=config.label_only_events)
-    with ExitStack() as stack:
-        # Written, not mapped: a full disk then is an error to explain, not a bus error.
-        arrays = {
-            name: stack.enter_context((folder / f"{name}.npy").open("w+b")) for name in widths
-        }
-        for name, width in widths.items():
-            _write_header(arrays[name], name, (0, width))
-        tables = (table for file in files for table in _whole_customers(file, categorical, numeric))
-        for ids, tokens, encoded in _one_ahead(encode, tables):
-            customers.append(ids)
-            counts.append(tokens)
-            for name, values in encoded.items():
-                arrays[name].write(values.data)
-        offsets = np.zeros(sum(map(len, counts)) + 1, np.int64)
-        np.cumsum(np.concatenate([*counts, np.zeros(0, np.int64)]), out=offsets[1:])
-        events = int(offsets[-1])
-        _recode(arrays["categorical"], [_sorted_codes(words[field]) for field in categorical])
-        for name, width in widths.items():
-            _write_header(arrays[name], name, (events, width))
-    np.save(folder / "offsets.npy", offsets)
-    ids = pa.chunked_array(customers, pa.string())
-    pq.write_table(pa.table({"customer_id": ids}), folder / "customers.parquet")
-    write_json(
-        folder / "store.json",
-        {
-            "customers": len(ids),
-            "events": events,
-            "categorical_fields": categorical,
-            "numeric_fields": numeric,
-            "dictionaries": {field: sorted(words[field]) for field in categorical},
-            "bytes": {name: (folder / f"{name}.npy").stat().st_size for name in _ARRAYS},
-        },
-    )
-
-
-def _one_ahead(
-    encode: Callable[[pa.Table], _Encoded], tables: Iterable[pa.Table]
-) -> Iterator[_Encoded]:
-    """Encode tables in a thread while the next one is read."""
-    with ThreadPoolExecutor(1) as worker:
+    fields = store_fields(config, pq.read_schema(files[0]).names)
+    columns = ["customer_id", "timestamp", "known_at", *itertools.chain(*fields)]
+    tables = (table for file in files for table in coded.whole_customers(file, columns))
+    with StoreWriter(config, folder) as store, ThreadPoolExecutor(1) as worker:
         doing = None
-        for table in tables:
-            done, doing = doing, worker.submit(encode, table)
-            if done is not None:
-                yield done.result()
+        for table in tables:  # the next one is read while one is encoded
+            if doing is not None:
+                doing.result()
+            doing = worker.submit(store.add, table)
         if doing is not None:
-            yield doing.result()
+            doing.result()
 
 
-def _whole_customers(
-    file: Path, categorical: Sequence[str], numeric: Sequence[str]
-) -> Iterator[pa.Table]:
-    """Read a sorted file in batches that end where a customer ends, each column in one piece."""
-    columns = ["customer_id", "timestamp", "known_at", *categorical, *numeric]
-    parquet = pq.ParquetFile(file, read_dictionary=["customer_id", *categorical])
-    rest: pa.Table | None = None
-    for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-        table = pa.Table.from_batches([batch])
-        if rest is not None:
-            table = pa.concat_tables([rest, table]).unify_dictionaries()
-        table = table.combine_chunks()
-        # Sorted, so the last customer's rows stand at the end; more of them may follow.
-        others = np.flatnonzero(_new_customers(table)[1:])
-        begins = int(others[-1]) + 1 if len(others) else 0
-        if begins:
-            yield table.slice(0, begins)
-        rest = table.slice(begins)
-    if rest is not None and len(rest):
-        yield rest
+class StoreWriter:
+    """Writes a store from the tables of a log as they come; it is whole when the block ends."""
 
+    def __init__(self, config: DataConfig, folder: Path) -> None:
+        """Take what `write_store` takes."""
+        self._config, self._folder = config, folder
+        self._words: dict[str, dict[str, int]] = {}
+        """Of each categorical field, its categories so far with codes by first appearance."""
+        self._numeric: list[str] = []
+        self._customers: list[pa.Array] = []
+        self._counts: list[np.ndarray] = []
+        self._files = ExitStack()
+        self._arrays: dict[str, BinaryIO] = {}
 
-def _new_customers(table: pa.Table) -> np.ndarray:
-    """Mark the first row of every customer of a sorted table, (N,) bool."""
-    codes = table["customer_id"].combine_chunks().indices.to_numpy()
-    new = np.ones(len(codes), bool)
-    new[1:] = codes[1:] != codes[:-1]
-    return new
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._files:
+            if kind is None:
+                self._finish()
+
+    def add(self, table: pa.Table) -> None:
+        """Add customers.
+
+        Args:
+            table: all rows of some customers, sorted as the log's, `customer_id` as codes; the
+                first table says which columns the log has.
+        """
+        if not self._arrays:
+            self._begin(table.column_names)
+        if not len(table):
+            return
+        label_only = self._config.label_only_events
+        ids, tokens, encoded = _encode(table, self._numeric, self._words, label_only)
+        self._customers.append(ids)
+        self._counts.append(tokens)
+        for name, values in encoded.items():
+            self._arrays[name].write(values.data)
+
+    def _begin(self, columns: Sequence[str]) -> None:
+        categorical, self._numeric = store_fields(self._config, columns)
+        self._words = {field: {} for field in categorical}
+        # Written, not mapped: a full disk then is an error to explain, not a bus error.
+        for name, width in self._widths().items():
+            file = self._files.enter_context((self._folder / f"{name}.npy").open("w+b"))
+            self._arrays[name] = file
+            _write_header(file, name, (0, width))
+
+    def _widths(self) -> dict[str, int]:
+        return {"categorical": len(self._words), "numeric": len(self._numeric), "times": 2}
+
+    def _finish(self) -> None:
+        folder, words = self._folder, self._words
+        offsets = np.zeros(sum(map(len, self._counts)) + 1, np.int64)
+        np.cumsum(np.concatenate([*self._counts, np.zeros(0, np.int64)]), out=offsets[1:])
+        events = int(offsets[-1])
+        _recode(self._arrays["categorical"], [_sorted_codes(known) for known in words.values()])
+        for name, width in self._widths().items():
+            _write_header(self._arrays[name], name, (events, width))
+        self._files.close()
+        np.save(folder / "offsets.npy", offsets)
+        ids = pa.chunked_array(self._customers, pa.string())
+        pq.write_table(pa.table({"customer_id": ids}), folder / "customers.parquet")
+        write_json(
+            folder / "store.json",
+            {
+                "customers": len(ids),
+                "events": events,
+                "categorical_fields": list(words),
+                "numeric_fields": self._numeric,
+                "dictionaries": {field: sorted(known) for field, known in words.items()},
+                "bytes": {name: (folder / f"{name}.npy").stat().st_size for name in _ARRAYS},
+            },
+        )
 
 
 def _encode(
@@ -178,7 +184,7 @@ def _encode(
         The customers, how many tokens each has, and their rows of the store's arrays. Customers of
         label-only events alone have no tokens but may have labels: they get a place.
     """
-    firsts = np.flatnonzero(_new_customers(table))
+    firsts = np.flatnonzero(coded.new_customers(table))
     ids = table["customer_id"].combine_chunks().take(pa.array(firsts)).cast(pa.string())
     tokens = np.ones(len(table), np.int64)
     if label_only:
@@ -191,18 +197,20 @@ def _encode(
     }
     for position, (field, known) in enumerate(words.items()):
         column = table[field].combine_chunks()
-        used = column.dictionary.to_pylist()
-        codes = np.full(len(used) + 1, -1, np.int32)  # the last for missing
-        indices = column.indices.fill_null(len(used)).to_numpy(zero_copy_only=False)
-        for code in np.flatnonzero(np.bincount(indices, minlength=1)):
-            if code < len(used) and used[code] is not None:
-                codes[code] = known.setdefault(used[code], len(known))
-        out["categorical"][:, position] = codes[indices]
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        names = column.dictionary.to_pylist()
+        codes = np.full(len(names), -1, np.int32)
+        for used in column.indices.unique().drop_null().to_pylist():
+            if names[used] is not None:
+                codes[used] = known.setdefault(names[used], len(known))
+        found = pa.array(codes).take(column.indices).fill_null(-1)
+        out["categorical"][:, position] = found.to_numpy()
     for position, field in enumerate(numeric):
         out["numeric"][:, position] = table[field].to_numpy()
     for position, field in enumerate(("timestamp", "known_at")):
         out["times"][:, position] = table[field].cast(pa.int64()).to_numpy()
-    order = _known_order(_new_customers(table), out["times"][:, 1])
+    order = _known_order(coded.new_customers(table), out["times"][:, 1])
     if order is not None:
         out = {name: values[order] for name, values in out.items()}
     return ids, np.add.reduceat(tokens, firsts), out

@@ -18,10 +18,14 @@ from seqjourney.events.engine.files import (
     read_table,
 )
 from seqjourney.events.engine.results import (
+    all_differ,
     fetch_arrow,
     keep,
     keeping,
     materialise,
+    stage,
+    where_null,
+    without,
     write_buckets,
     write_parquet,
 )
@@ -29,6 +33,7 @@ from seqjourney.events.engine.values import as_text, json_items, json_texts, mom
 
 __all__ = [
     "POSITION",
+    "all_differ",
     "as_text",
     "columns_of",
     "connect",
@@ -44,6 +49,9 @@ __all__ = [
     "read_json_lines",
     "read_parquet",
     "read_table",
+    "stage",
+    "where_null",
+    "without",
     "write_buckets",
     "write_parquet",
 ]

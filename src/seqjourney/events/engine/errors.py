@@ -16,6 +16,22 @@ def explain(error: BaseException) -> str:
     return (f"{file}: " if file else "") + " ".join(text.split())
 
 
+def of_stream(error: OSError) -> Exception:
+    """Return the engine's own error for what Arrow makes of it when rows are read as a stream.
+
+    Arrow keeps the message alone, which begins with the error's kind.
+    """
+    import duckdb
+
+    kinds = {
+        "Invalid Input Error": duckdb.InvalidInputException,
+        "Out of Memory Error": duckdb.OutOfMemoryException,
+        "IO Error": duckdb.IOException,
+    }
+    kind = kinds.get(str(error).split(":")[0])
+    return error if kind is None else kind(str(error))
+
+
 def not_utf8(error: BaseException) -> str | None:
     """Say which line of which file is no UTF-8 and how to mend it, if that stopped the engine."""
     file = _file_of(error)

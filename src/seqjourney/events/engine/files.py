@@ -146,6 +146,9 @@ def _read_numbered(backend: Any, names: Sequence[str]) -> Any:
     files = [pq.read_metadata(name) for name in names]
     if any(_ROW in file.schema.to_arrow_schema().names for file in files):
         return _with_folders(names, read)  # the engine refuses to number these
+    if len(names) == 1:
+        rows = _with_folders(names, read, file_row_number=True)
+        return rows.rename({POSITION: _ROW})
     before = itertools.accumulate([0, *(file.num_rows for file in files[:-1])])
     rows = _with_folders(names, read, file_row_number=True, filename=_FILE)
     first = ibis.memtable({_FILE: list(map(_absolute, names)), _FIRST: list(before)})

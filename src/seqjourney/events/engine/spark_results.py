@@ -10,22 +10,23 @@ from typing import Any
 from seqjourney.events.engine.spark import SCRATCH, frame, session_of, table
 
 
-def materialise(backend: Any, rows: Any, place: Path, partition_by: str | None) -> Any | None:
+def materialise(backend: Any, rows: Any, place: Path) -> Any:
     """See `engine.materialise`."""
-    writer = frame(backend, rows).write.option("compression", "snappy")
-    if partition_by is not None:
-        writer = writer.partitionBy(partition_by)
-    writer.parquet(str(place))
-    if partition_by is not None and not any(place.glob("*/*.parquet")):
-        return None
+    frame(backend, rows).write.option("compression", "snappy").parquet(str(place))
     return table(backend, session_of(backend).read.parquet(str(place)))
+
+
+def stage(backend: Any, rows: Any, place: Path) -> Any | None:
+    """See `engine.stage`; it is one table, never in memory: `write_buckets` parts it itself."""
+    found = materialise(backend, rows, place)
+    return found if int(backend.execute(found.count())) else None
 
 
 def keep(backend: Any, name: str, rows: Any) -> Any:
     """See `engine.keep`."""
     place = Path(session_of(backend).conf.get(SCRATCH)) / f"{name}.parquet"
     shutil.rmtree(place, ignore_errors=True)
-    return materialise(backend, rows, place, None)
+    return materialise(backend, rows, place)
 
 
 def write_parquet(
