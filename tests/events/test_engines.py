@@ -156,6 +156,22 @@ def test_a_table_in_several_files_is_the_same_on_both_engines(spark: Any, tmp_pa
     assert_same(*prepare_on_both(data_config(tmp_path / "raw", **ALL_COLUMNS), tmp_path))
 
 
+def test_spark_reads_what_duckdb_wrote(spark: Any, tmp_path: Path):
+    raw_events(customers=20, per_customer=50).to_csv(tmp_path / "e.csv", index=False)
+    write_event_log(data_config(tmp_path / "e.csv", **ALL_COLUMNS), tmp_path)
+    files = sorted((tmp_path / "events").glob("*/*.parquet"))
+    written = pq.ParquetFile(files[0]).metadata.row_group(0)
+    columns = map(written.column, range(written.num_columns))
+    encodings = {column.path_in_schema: column.encodings for column in columns}
+    assert "DELTA_BINARY_PACKED" in encodings["timestamp"]  # which not every reader knew
+    found = pa.concat_tables(
+        spark.read.parquet(str(file)).toArrow().cast(pq.read_schema(file)) for file in files
+    )
+    expected = pa.concat_tables(pq.ParquetFile(file).read() for file in files)
+    assert found.num_rows == 1000
+    assert found.equals(expected)
+
+
 def test_rows_without_ids_are_numbered_in_the_order_of_the_files(spark: Any, tmp_path: Path):
     raw = raw_events(customers=30, per_customer=10).drop(columns="known")
     raw["at"] = raw["at"].dt.tz_localize(None)
