@@ -176,6 +176,16 @@ def composed(name: str, *words: str):
         ("train trainr.devices=2", "unknown key 'trainr.devices'. Did you mean 'trainer'?"),
         ("train data.currency=EUR", "add it as +data.currency=..."),
         (
+            "train model=recency model.runs=[a,b]",
+            "'model.runs' is a key of blend; this is recency.",
+        ),
+        ("train model=recency model.width=8", "is a key of gru, transformer; this is recency."),
+        ("train model=blend model.run=[a,b]", "unknown key 'model.run'. Did you mean 'runs'?"),
+        (
+            "train task=next task.shift=7d",
+            "'task.shift' is a key of occurrence, absence, sum, time_to; this is next.",
+        ),
+        (
             "train task.target=[a",
             "cannot read 'task.target=[a': write KEY=VALUE, and put what holds",
         ),

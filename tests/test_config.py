@@ -44,15 +44,33 @@ def test_every_experiment_is_valid_with_every_model(compose, experiment, model):
         ("trainer.max_epoch", 3, r"unknown key 'trainer.max_epoch'\. Did you mean 'max_epochs'"),
         ("sed", 3, r"unknown key 'sed'\. Did you mean 'seed'"),
         ("data.zzz", 3, r"unknown key 'data.zzz'\. Known: "),
-        ("model.width", "wide", r"model.width: .*integer.*got 'wide'"),
-        ("model.kind", "lstm", r"'lstm'"),
+        ("model.width", "wide", r"model.width: must be a whole number \(got 'wide'"),
+        ("model.width", 2, r"model.width: must be at least 4 \(got 2\)"),
+        ("model.kind", "lstm", r"model.kind: must be one of 'gru', .* \(got 'lstm'\)"),
         ("task.horizon", "30", r"task.horizon: .*got '30'"),
         ("task.horizon", 30, r"task.horizon: a duration needs a unit: write '30d'"),
         ("task.horizon", "0d", r"task.horizon: a duration must be longer than nothing"),
         ("task.kind", "presence", r"task.kind: .*'occurrence', 'absence'.*got 'presence'"),
-        ("task.target", [], r"task.target: .*at least 1"),
+        ("task.target", [], r"task.target: must be a list of at least 1 \(got \[\]\)$"),
+        ("task.name", "a/b", r"task.name: must be a name for folders: letters, .* \(got 'a/b'\)$"),
+        ("task.above", "lots", r"task.above: must be a number or 'mean' or 'largest' \(got 'lots'"),
+        ("task.above", -5, r"task.above: must be at least 0 \(got -5\)$"),
+        ("task.customer_holdout", 1, r"task.customer_holdout: must be below 1 \(got 1\)$"),
+        (
+            "task.cutoffs.test",
+            "2024-05-31",
+            r"task.cutoffs.test: must be keys with values or a list",
+        ),
+        (
+            "task.cutoffs.test",
+            ["soon"],
+            r"task.cutoffs.test.0: must be a date or time, such as 2024",
+        ),
+        ("model", {"kind": "blend", "name": "b", "runs": ["a"]}, r"model.runs: .* at least 2"),
+        ("model", {"kind": "blend", "name": "b", "runs": ["a", "a"]}, r"model.runs: names a twice"),
+        ("model", {"name": "b"}, r"'model.kind' is required"),
         ("task.cutoffs", {"train": [], "validation": [], "test": []}, r"task.cutoffs.train"),
-        ("data.max_quarantined_share", 3, r"max_quarantined_share: .*less than or equal to 1"),
+        ("data.max_quarantined_share", 3, r"max_quarantined_share: must be at most 1 \(got 3"),
         ("data.memory_limit", "lots", r"memory_limit: .*got 'lots'"),
         ("data.timezone", "Europe/Pariss", r"no such time zone.*'Europe/Paris'"),
     ],
@@ -66,6 +84,17 @@ def test_a_wrong_key_or_value_is_named_with_what_is_expected(compose, path, valu
     place[key] = value
     with pytest.raises(ConfigError, match=rf"(?s)^the run:\n.*{words}"):
         parse(Config, values, "the run")
+
+
+def test_of_a_union_only_what_fits_the_value_is_said():
+    train = {"start": "2023-01-01", "end": "2023-02-01", "evry": "7d"}
+    later = {"validation": ["2023-05-01"], "test": ["2023-08-01"]}
+    with pytest.raises(ConfigError) as caught:
+        small_task(cutoffs={"train": train, **later})
+    assert str(caught.value).splitlines()[1:] == [
+        "  unknown key 'cutoffs.train.evry'. Did you mean 'every'?",
+        "  'cutoffs.train.every' is required",
+    ]
 
 
 def test_every_wrong_key_is_named_at_once(compose):

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from seqjourney.config import Config, nearest, siblings
+from seqjourney.config import Config, NextConfig, kinds_with, nearest, siblings
 
 _LEAVE_NO_KEY = ("experiment", "sweep")
 """Groups of `train` and `evaluate` that can be chosen though no key is called so."""
@@ -113,9 +113,14 @@ def _several_values(word: str, command: str) -> str:
 def _unknown_key(key: str, refused: BaseException) -> str:
     """Name the nearest of the keys that stand where one was refused."""
     path = key.split(".")
-    if len(path) > 1 and path[-1] in siblings(Config, path):
-        return f"'{key}' stands nowhere in this configuration yet; add it as +{key}=..."
     place = getattr(refused, "parent_node", None)
+    kind = place.get("kind") if isinstance(place, DictConfig) else None
+    schema = NextConfig if kind == "next" else Config
+    chosen = [*path[:-1], str(kind), path[-1]] if kind else path
+    if len(path) > 1 and path[-1] in siblings(schema, chosen):
+        return f"'{key}' stands nowhere in this configuration yet; add it as +{key}=..."
+    if kind and (others := kinds_with(Config, path) + kinds_with(NextConfig, path)):
+        return f"'{key}' is a key of {', '.join(dict.fromkeys(others))}; this is {kind}."
     known = {str(name) for name in place} if isinstance(place, DictConfig) else set()
     known |= set(_LEAVE_NO_KEY) if "trainer" in known else set()
     word = str(getattr(refused, "key", None) or path[-1])

@@ -27,7 +27,7 @@ from seqjourney.config.model import (
     TransformerConfig,
 )
 from seqjourney.config.next_task import NextTaskConfig
-from seqjourney.config.parsing import parse, siblings
+from seqjourney.config.parsing import kinds_with, parse, siblings
 from seqjourney.config.run import (
     Also,
     Config,
@@ -37,7 +37,7 @@ from seqjourney.config.run import (
     TrainerConfig,
     served_config,
 )
-from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig
+from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig, period_of
 from seqjourney.config.types import Strict, nearest, span_name
 
 __all__ = [
@@ -71,8 +71,10 @@ __all__ = [
     "TaskConfig",
     "TrainerConfig",
     "TransformerConfig",
+    "kinds_with",
     "nearest",
     "parse",
+    "period_of",
     "served_config",
     "siblings",
     "span_name",

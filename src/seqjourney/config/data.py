@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from seqjourney.config.types import Moment, Strict, Zone
+from seqjourney.config.types import Moment, Name, NameOrNothing, Strict, Zone, shaped
 from seqjourney.events.consent.policy import ConsentPolicy
 from seqjourney.events.identity.rules import IdentityRules
 
@@ -94,7 +94,7 @@ class SourceConfig(TableColumns):
 
     kind: SourceKind
     """Whose export it is; `table` is any table, with the columns of `TableColumns`."""
-    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$", validate_default=True)
+    name: NameOrNothing = ""
     """Names the source in the log and in counts; unset means its kind."""
     path: str
     """A file, a folder or a glob of CSV, JSON Lines (also gzipped) or Parquet."""
@@ -137,7 +137,7 @@ class SourceConfig(TableColumns):
 class DataConfig(TableColumns):
     """Where events come from and how their columns are named."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     """Names the prepared folder, `data/processed/<name>`."""
     source: Literal["table", "online_retail"] = "table"
     """`table`: any CSV or Parquet, one row per event. `online_retail`: UCI's invoice lines."""
@@ -155,7 +155,7 @@ class DataConfig(TableColumns):
     """Tracking plan of several sources: a YAML file, or the built-in one."""
     taxonomy_review: str | None = None
     """A review file, as `prepare` writes it, in which you have accepted names."""
-    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    currency: Annotated[str, shaped("[A-Z]{3}", "three capital letters, such as EUR")] | None = None
     """Currency of the log; needed where sources bring several."""
     rates: str | None = None
     """CSV of `currency,rate` (one unit in the log's currency), optionally with `since`, a date."""
@@ -180,7 +180,9 @@ class DataConfig(TableColumns):
     engine: Literal["duckdb", "spark"] = "duckdb"
     """What runs `prepare`: DuckDB in this process, or Spark (extra `spark`, Java 17): the session
     that SPARK_REMOTE or spark-defaults.conf configure, else a local one. The log is the same."""
-    memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")
+    memory_limit: Annotated[
+        str, shaped(r"\d+(\.\d+)?\s*[KMGT]i?B", "a size with a unit, such as 4GB")
+    ] = "4GB"
     """Memory for the engine; larger data spills to disk. `prepare` holds sorted rows beside it."""
     threads: int | None = Field(None, ge=1)
     """Threads of the engine; unset means all cores."""

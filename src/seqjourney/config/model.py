@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from seqjourney.config.types import Strict
 
@@ -145,6 +145,13 @@ class BlendConfig(Strict):
     name: str
     runs: tuple[str, ...] = Field(min_length=2)
     """Folders of runs, beside that of the blend itself or absolute."""
+
+    @field_validator("runs")
+    @classmethod
+    def _check_runs(cls, runs: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({run for run in runs if runs.count(run) > 1}):
+            raise ValueError(f"names {twice[0]} twice")
+        return runs
 
 
 NetworkConfig = GRUConfig | TransformerConfig

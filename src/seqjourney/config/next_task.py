@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seqjourney.config.task import Cutoffs
-from seqjourney.config.types import Duration, Strict
+from seqjourney.config.types import Duration, Name, Strict
 
 
 class NextTaskConfig(Strict):
@@ -18,7 +18,7 @@ class NextTaskConfig(Strict):
     customers' later events may stand in the training part.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     kind: Literal["next"]
     field: str = "event"
     """The categorical field whose next value is asked: `event`, or a column such as `item`."""

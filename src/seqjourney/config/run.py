@@ -12,7 +12,7 @@ from seqjourney.config.model import GRUConfig, ModelConfig, TransformerConfig
 from seqjourney.config.next_task import NextTaskConfig
 from seqjourney.config.parsing import parse
 from seqjourney.config.task import TaskConfig
-from seqjourney.config.types import Strict
+from seqjourney.config.types import Name, Strict
 from seqjourney.errors import ConfigError
 
 
@@ -37,8 +37,9 @@ class TrainerConfig(Strict):
     """Processes that build batches."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch, LightGBM and CatBoost; unset means their default."""
-    checkpoint_every_steps: int = Field(200, ge=1)
-    """How often a resumable checkpoint is written within an epoch."""
+    checkpoint_every_steps: int | None = Field(200, ge=1)
+    """How often a resumable checkpoint is written within an epoch; unset means never, and that an
+    interruption leaves nothing."""
     resume: bool = False
     """Go on from the interrupted run of the same configuration."""
     limit_batches: int | None = Field(None, ge=1)
@@ -66,7 +67,7 @@ class Also(Strict):
 class RunConfig(Strict):
     """What a run is told whatever its task: the data, how to train, and where it all lies."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     """Name of the experiment; runs go to `<output>/<name>/<model>`."""
     seed: int = Field(0, ge=0)
     """Runs of a seed above 0 go to `<model>_seed<seed>`."""

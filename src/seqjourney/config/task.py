@@ -6,9 +6,10 @@ import itertools
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from seqjourney.config.types import Duration, Moment, Span, Strict, span_name
+from seqjourney.config.types import Duration, Moment, Name, Span, Strict, span_name
+from seqjourney.errors import ConfigError
 
 
 class Eligible(Strict):
@@ -59,10 +60,25 @@ class Cutoffs(Strict):
         return chosen.moments() if isinstance(chosen, CutoffRange) else tuple(sorted(set(chosen)))
 
 
+def period_of(shift: str | timedelta) -> str:
+    """Return the folder of a shifted task's runs within the experiment's, such as `shift_30d`.
+
+    Of a task that is not shifted, nothing.
+
+    Raises:
+        ConfigError: it is no time span.
+    """
+    try:
+        span = TypeAdapter(Span).validate_python(shift)
+    except ValidationError:
+        raise ConfigError(f"task.shift: must be a time span, such as 30d (got {shift!r})") from None
+    return f"shift_{span_name(span)}" if span else ""
+
+
 class TaskConfig(Strict):
     """What is predicted, for whom, and when."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     kind: Literal["occurrence", "absence", "sum", "time_to"]
     """`occurrence`: a target event happens within the horizon. `absence`: none does. `sum`: what
     target events bring in within it; refunds are targets too, with negative values. `time_to`: by
@@ -71,10 +87,12 @@ class TaskConfig(Strict):
     """Events that count as the target."""
     value: str = "value"
     """The numeric column of the event log that a `sum` adds up, and that `above` looks at."""
-    above: Annotated[float, Field(allow_inf_nan=False)] | Literal["mean", "largest"] | None = None
+    above: (
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["mean", "largest"] | None
+    ) = None
     """Not of a `sum`: a target event counts only with a value above this, a number
     or the customer's own `mean` or `largest` value of target events known at the cutoff; who has
-    none is not asked then. An event without a value never counts."""
+    none is not asked then. An event without a value never counts. Compared to a millionth."""
     horizon: Duration
     """Length of the label window, `(cutoff, cutoff + horizon]`; of a `time_to` its longest horizon
     where unset."""
@@ -148,7 +166,7 @@ class TaskConfig(Strict):
     @property
     def period(self) -> str:
         """Folder of a shifted task's runs within the experiment's, such as `shift_30d`."""
-        return f"shift_{span_name(self.shift)}" if self.shift else ""
+        return period_of(self.shift)
 
     @property
     def folder(self) -> str:

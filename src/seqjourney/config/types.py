@@ -29,7 +29,10 @@ def _utc(value: object) -> object:
     if hasattr(value, "year") and not isinstance(value, datetime):
         value = str(value)  # YAML reads 2011-01-15 as a date
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be a date or time, such as 2024-05-31") from None
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return value
@@ -69,6 +72,23 @@ def _zone(value: str) -> str:
 
 
 Zone = Annotated[str, AfterValidator(_zone)]
+
+
+def shaped(pattern: str, words: str) -> AfterValidator:
+    """Return a check that text has a form; `words` say in plain English which."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_NAME_WORDS = "a name for folders: letters, digits, '_', '.' and '-', first a letter or digit"
+Name = Annotated[str, shaped(_NAME, _NAME_WORDS)]
+NameOrNothing = Annotated[str, shaped(f"({_NAME})?", _NAME_WORDS)]
 
 
 class Strict(BaseModel):
