@@ -5,6 +5,7 @@ Kept light: `--help` of every script imports this and nothing heavier.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shlex
@@ -27,12 +28,21 @@ def run(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("MPLBACKEND", "Agg")
     try:
+        _refuse_two_searches(sys.argv[1:])
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as the shell says of a process that a closed pipe ends
     except SeqjourneyError as error:
         _stop(str(error), 2)
     except KeyboardInterrupt:
         _stop("interrupted.", 130)
     except Exception as error:
+        if place := _no_place(error):
+            _stop(place, 2)
         kind = type(error).__module__.split(".")[0]
         if kind in ("hydra", "omegaconf"):
             from seqjourney.hydra_errors import explain
@@ -40,10 +50,35 @@ def run(main: Callable[[], Any]) -> None:
             _stop(explain(error, command_line()), 2)
         if kind == "submitit":
             _stop(f"a job failed; others may still run.\n{error}", 1)
+        if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
+            _stop(
+                "hydra/launcher=submitit_slurm needs Slurm, and there is no 'srun' here. Start it "
+                "on a machine of the cluster, or take hydra/launcher=joblib.",
+                2,
+            )
         if kind == "yaml":
             place = " ".join(str(getattr(error, "problem_mark", "")).split())
             _stop(f"not valid YAML {place}: {getattr(error, 'problem', error)}.", 2)
         raise
+
+
+def _nobody_reads() -> bool:
+    """Whether what we print to has closed, such as `head`, which has seen enough."""
+    import select
+
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _refuse_two_searches(words: Sequence[str]) -> None:
+    """Refuse `sweep=gru,transformer`: Hydra would run each once and search neither."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.lstrip("+") == "sweep" and "," in value:
+            raise ConfigError(f"{word}: one search at a time; run the command once for each.")
 
 
 def mendable(main: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -55,8 +90,23 @@ def mendable(main: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return main(cfg)
         except SeqjourneyError as error:
             return _stop(str(error), 2)
+        except OSError as error:
+            if place := _no_place(error):
+                return _stop(place, 2)
+            raise
 
     return wrapped
+
+
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
+
+def _no_place(error: Exception) -> str | None:
+    """Return what to do about a file that the system lets nobody read or write, if it is that."""
+    if not isinstance(error, OSError) or error.errno not in _NO_PLACE:
+        return None
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{what}. Make room or give permission there, or name another folder (output=...)."
 
 
 def to_plain(cfg: Any) -> dict[str, Any]:
@@ -119,10 +169,26 @@ def leave_out_later_settings(cfg: Any) -> Any:
     told = HydraConfig.get()
     asked = any(word.lstrip("+").startswith("best=") for word in told.overrides.task)
     best = told.runtime.choices.get("best")
-    if best is None or asked or not sweeps.shifted(str(cfg.task.get("shift", "0d"))):
+    if best is None or asked or not sweeps.shifted(cfg.task.get("shift", "0d")):
         return cfg
     say(f"best={best} is left out: it was found in a later period than task.shift asks for.")
     return hydra.compose(told.job.config_name, [*told.overrides.task, "~best"])
+
+
+def check_search() -> None:
+    """Refuse a search that was asked for in a single run.
+
+    Raises:
+        ConfigError: `sweep` is given without -m.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    told = HydraConfig.get()
+    search = told.runtime.choices.get("sweep")
+    if search is not None and told.mode == RunMode.RUN:
+        words = shlex.join(["python", "scripts/train.py", "-m", *told.overrides.task])
+        raise ConfigError(f"sweep={search} is a search over many runs and needs -m: {words}")
 
 
 def take_other_tasks(settings: dict[str, Any]) -> dict[str, Any]:

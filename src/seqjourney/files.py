@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,19 @@ from seqjourney.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+@contextmanager
+def in_parents(place: Path) -> Iterator[None]:
+    """Make the folders above a file or folder; at the end those that were made in vain go."""
+    made = [folder for folder in place.parents if not folder.exists()]  # the innermost first
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 @contextmanager
@@ -42,14 +55,35 @@ def locked(place: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
         DataError: another process has it.
     """
     try:
-        import fcntl
+        import fcntl  # noqa: F401
     except ImportError:  # Windows
         yield
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
     path = place.with_name(f".{place.name}.lock")  # no data set's name begins with a dot
+    with in_parents(path):
+        descriptor = _lock(place, path, wait)
+        try:
+            with explaining_full_disk(place):
+                since = datetime.now(tz=UTC).isoformat(sep=" ", timespec="seconds")
+                holder = f"{doing} (process {os.getpid()} on {platform.node()}, since {since})"
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode(), 0)
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is still ours
+            os.close(descriptor)
+
+
+def _lock(place: Path, path: Path, wait: bool) -> int:
+    """Return the descriptor of a file that is locked; raises as `locked`."""
+    import fcntl
+
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # whoever made its folder has removed it again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -63,18 +97,8 @@ def locked(place: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
             os.close(descriptor)
             raise
         if _is_file_at(path, descriptor):
-            break
+            return descriptor
         os.close(descriptor)  # its holder removed it on leaving while we opened it
-    try:
-        with explaining_full_disk(place):
-            since = datetime.now(tz=UTC).isoformat(sep=" ", timespec="seconds")
-            holder = f"{doing} (process {os.getpid()} on {platform.node()}, since {since})"
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # while it is still ours
-        os.close(descriptor)
 
 
 def _is_file_at(path: Path, descriptor: int) -> bool:

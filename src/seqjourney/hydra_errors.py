@@ -6,6 +6,8 @@ Only imported when something is wrong, so that `--help` stays light.
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -18,6 +20,9 @@ _LEAVE_NO_KEY = ("experiment", "sweep")
 _GROUPS = ("data", "task", "model", "trainer", "logger", *_LEAVE_NO_KEY)
 
 
+_OF_DATA = ("prepare", "audit")
+"""Commands about data alone, which an experiment names."""
+_DATA = "override /data"
 _EXTRAS = {
     "hydra/launcher": {
         "joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers",
@@ -55,6 +60,8 @@ def explain(error: Exception, command: str) -> str:
             f"cannot read '{error.override}': write KEY=VALUE, and put what holds brackets, blanks "
             "or quotes in quotes as a whole: 'task.target=[purchase,renewal]'."
         )
+    if no_group := re.search(r"Could not override '([^']+)'\. No match in the defaults", text):
+        return _unknown_group(no_group[1], command)
     unknown = re.search(r"Could not override '([^']+)'", text)
     refused = next(
         (cause for cause in causes if isinstance(cause, AttributeError | KeyError)), None
@@ -108,6 +115,20 @@ def _several_values(word: str, command: str) -> str:
     if key in _GROUPS:
         return each
     return f"{each}\nIf they are one list, write it in brackets and quotes: '{key}=[{values}]'"
+
+
+def _unknown_group(group: str, command: str) -> str:
+    """Say what a command takes in the place of a config group that it does not know."""
+    script = re.search(r"(\w+)\.py", command)
+    name = script[1] if script else "this command"
+    said = f"unknown key '{group}': {name} takes no {group}."
+    chosen = re.search(rf"\b{group}=(\w+)", command)
+    if group != "experiment" or chosen is None or name not in _OF_DATA:
+        return f"{said} python scripts/{name}.py --help lists what it takes."
+    file = Path(sys.argv[0]).parents[1] / f"configs/experiment/{chosen[1]}.yaml"
+    told: Any = OmegaConf.load(file) if file.is_file() else {}
+    data = [each[_DATA] for each in told.get("defaults", []) if _DATA in each]
+    return f"{said} It is about data alone: data={data[0] if data else '...'}"
 
 
 def _unknown_key(key: str, refused: BaseException) -> str:

@@ -1,34 +1,59 @@
-"""What `configs/sweep` needs for a search to go on after an interruption, as OmegaConf resolvers.
+"""What `configs/sweep` needs for a search to go on after an interruption.
 
-The Optuna sweeper opens the study that it finds, but counts trials and names runs from 0 again, and
-a sampler with the seed of the start would try the settings of the start. So a second start asks for
-what is missing, numbers on, and draws with another seed. Nothing heavy is imported here.
+The Optuna sweeper opens the study that it finds, but runs as many trials as ever, names their runs
+from 0 again, and a sampler with the seed of the start would try the settings of the start. So a
+second start asks for what is missing, numbers on, and draws with another seed (`Search`). Nothing
+heavy is imported here.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-_BEFORE = "SEQJOURNEY_TRIALS_BEFORE"
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, read_write
 
 
 def register() -> None:
     """Make the resolvers known; each process that reads a configuration needs them."""
     known: dict[str, Callable[..., Any]] = {
         "existing_folder": existing_folder,
-        "trials_before": trials_before,
-        "trials_left": trials_left,
         "trial": trial,
         "shifted": shifted,
     }
     for name, resolver in known.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+class Search(Callback):
+    """Makes `hydra.sweeper.n_trials` the number of finished trials that a study is to have.
+
+    Every job of the sweep is told as well how many there were before, finished or not: in whatever
+    process and however late it starts, it numbers alike.
+    """
+
+    def __init__(self, before: int = 0):
+        self.before = before
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Leave the sweeper only what is missing, and say so where something is there."""
+        from seqjourney.cli import say, shown
+
+        folder, wanted = config.hydra.sweep.dir, config.hydra.sweeper.n_trials
+        finished = _count(folder, "WHERE state = 'COMPLETE'")
+        left = max(0, wanted - finished)
+        hydra, before = config.hydra, _count(folder)
+        with read_write(hydra):
+            hydra.sweeper.n_trials = left
+            hydra.overrides.hydra.append(f"hydra.callbacks.search.before={before}")
+            if hydra.sweeper.sampler.seed is None:
+                hydra.sweeper.sampler.seed = before
+        if finished:
+            more = f"{left} more to go." if left else "Ask for more with hydra.sweeper.n_trials=..."
+            place = shown(Path(folder))
+            say(f"{place}: {finished} trials are finished, {wanted} are asked for. {more}")
 
 
 def existing_folder(path: str) -> str:
@@ -37,27 +62,21 @@ def existing_folder(path: str) -> str:
     return path
 
 
-def trials_before(folder: str) -> int:
-    """Return how many trials, finished or not, a folder's study had when this sweep began.
-
-    It is kept in the environment: jobs in other processes, which start later, number alike.
-    """
-    return int(os.environ.setdefault(_BEFORE, str(_count(folder))))
-
-
-def trials_left(wanted: int, folder: str) -> int:
-    """Return how many of the wanted trials a folder's study still lacks."""
-    return max(0, wanted - _count(folder, "WHERE state = 'COMPLETE'"))
-
-
-def trial(number: int, folder: str) -> int:
+def trial(number: int, before: int) -> int:
     """Return the number of a trial in its study, from its number in this sweep."""
-    return trials_before(folder) + number
+    return before + number
 
 
 def shifted(shift: str) -> str:
-    """Return the end of a name by which a search on an earlier period has a study of its own."""
-    return "" if re.fullmatch(r"0+\s*\w", shift) else f"_shift_{shift}"
+    """Return the end of a name by which a search on an earlier period has a study of its own.
+
+    Raises:
+        ConfigError: it is no time span.
+    """
+    from seqjourney.config import period_of
+
+    period = period_of(shift)
+    return f"_{period}" if period else ""
 
 
 def _count(folder: str, where: str = "") -> int:

@@ -46,12 +46,22 @@ def test_a_sweep_keeps_its_study_and_its_trials(script: Script, in_shop: list[st
     assert (folder / "0/run.json").exists()
     assert (folder / "1/run.json").exists()
     assert "model.width" in (folder / "optimization_results.yaml").read_text()
-    # A second start goes on: other settings, runs numbered on.
+    # A second start goes on to as many as it asks for: other settings, runs numbered on.
     before = (folder / "0/run.json").read_bytes()
-    script("train", *words, "hydra.sweeper.n_trials=1")
+    done = script("train", *words, "hydra.sweeper.n_trials=2")
+    assert "2 trials are finished, 2 are asked for." in done.stdout
+    assert not (folder / "2").exists()
+    script("train", *words, "hydra.sweeper.n_trials=3")
     assert (folder / "0/run.json").read_bytes() == before
     tried = [read_json(folder / f"{number}/run.json")["config"]["model"] for number in range(3)]
     assert len({str(settings) for settings in tried}) == 3
+
+
+def test_a_search_needs_several_runs_and_is_one(script: Script, in_shop: list[str]):
+    done = script("train", "experiment=demo", "sweep=gru", *in_shop, status=2)
+    assert "needs -m: python scripts/train.py -m experiment=demo sweep=gru" in done.stderr
+    done = script("train", "-m", "experiment=demo", "sweep=gru,transformer", *in_shop, status=2)
+    assert "error: sweep=gru,transformer: one search at a time" in done.stderr
 
 
 def test_a_next_task_can_be_searched(script: Script, in_shop: list[str], tmp_path: Path):

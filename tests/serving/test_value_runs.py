@@ -190,3 +190,4 @@ def test_a_sweep_maximises_the_gini_of_a_sum_and_the_precision_of_others():
     found = {"average_precision": 0.3, "roc_auc": 0.6}
     assert Run(Path(), found).objective == 0.3
     assert Run(Path(), found | {"normalised_gini": 0.5}).objective == 0.5
+    assert Run(Path(), found | {"mean_average_precision": 0.4}).objective == 0.4

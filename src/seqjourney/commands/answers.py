@@ -87,6 +87,7 @@ def _when(predictor: HorizonPredictor, data: TaskData) -> Answers:
     (known,) = _of_validation(data, scores)
     horizons, compared = HorizonCalibrator.fit(known, data.of("validation"))
     probabilities = horizons(scores)
+    rows = rows_by_horizon(data, _columns(data), scores, probabilities)
     days = np.array([h.total_seconds() / 86400 for h in data.task.horizons or ()])
     interval, expected, weight = _of_validation(
         data,
@@ -98,8 +99,9 @@ def _when(predictor: HorizonPredictor, data: TaskData) -> Answers:
     return Answers(
         scores[:, -1],
         longest,
-        rows_by_horizon(data, _columns(data), scores, probabilities),
+        rows,
         _ranking(scores[:, -1], data)
+        | {"mean_average_precision": _mean_precision(rows)}
         | {"concordance": float(concordance(interval, expected, weight[None])[0])},
         {
             "calibrator": longest.to_dict(),
@@ -109,6 +111,15 @@ def _when(predictor: HorizonPredictor, data: TaskData) -> Answers:
         },
         [f"by {name}: {curve.note}" for name, curve in horizons.curves.items() if curve.note],
     )
+
+
+def _mean_precision(rows: pd.DataFrame) -> float:
+    """Return the mean over horizons of the average precision on validation."""
+    from sklearn.metrics import average_precision_score
+
+    known = rows[rows["split"] == "validation"]
+    each = [average_precision_score(of["label"], of["score"]) for _, of in known.groupby("task")]
+    return float(np.mean(each))
 
 
 def _ranking(scores: np.ndarray, data: TaskData) -> dict[str, float]:

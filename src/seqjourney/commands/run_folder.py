@@ -15,10 +15,16 @@ import pandas as pd
 from seqjourney.cli import say, shown
 from seqjourney.config import Config, NextConfig
 from seqjourney.errors import ConfigError, DataError
-from seqjourney.events.log import digest, read_manifest
-from seqjourney.files import explaining_full_disk, read_json, swap_folder, write_json
+from seqjourney.events.log import read_manifest
+from seqjourney.files import explaining_full_disk, in_parents, read_json, swap_folder, write_json
 from seqjourney.sequences.next_cases import NextData
 from seqjourney.sequences.task_data import TaskData
+
+QUESTION = (
+    *("kind", "target", "value", "above", "horizon", "horizons", "eligible"),
+    *("field", "split", "given", "even_spacing", "repeats"),  # of next tasks
+)
+"""Keys of a task that say what is asked; the others say when, and of whom it is learned."""
 
 
 @contextmanager
@@ -36,26 +42,96 @@ def writing_run(config: Config | NextConfig) -> Iterator[Path]:
     partial = folder.with_name(folder.name + ".partial")
     fingerprint = read_manifest(config.prepared)["fingerprint"]
     _check_same_data(config)
-    settings = config.model_dump(mode="json") | {"data_fingerprint": fingerprint}
-    _claim(partial, settings, resume=config.trainer.resume)
-    try:
-        with explaining_full_disk(folder):
+    refuse_another_task(config)
+    with in_parents(folder), explaining_full_disk(folder):
+        try:
+            _claim(partial, _settings(config), resume=config.trainer.resume)
             yield partial
-    except BaseException:
-        if _can_resume(partial):
-            say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
-        else:
+        except BaseException:
+            if _can_resume(partial):
+                say(f"Unfinished: {shown(partial)}; trainer.resume=true goes on from there.")
+            else:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        if read_manifest(config.prepared)["fingerprint"] != fingerprint:
             shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if read_manifest(config.prepared)["fingerprint"] != fingerprint:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise DataError(
-            f"{config.prepared} was prepared again, or a customer was erased from it, while the "
-            "model was trained; nothing was written. Train again."
+            raise DataError(
+                f"{config.prepared} was prepared again, or a customer was erased from it, while "
+                "the model was trained; nothing was written. Train again."
+            )
+        shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+        (partial / "settings.json").unlink()
+        swap_folder(partial, folder)
+
+
+def finished_run(config: Config | NextConfig) -> dict[str, float] | None:
+    """Return the validation metrics of the very run that is asked for, if it need not be trained.
+
+    That is so where `trainer.resume=true` asks to go on with a run that has ended: it is left as
+    it is, so that a list of runs that was interrupted can be given again.
+
+    Raises:
+        DataError: the data is not prepared.
+        ConfigError: a finished run stands there that was trained with other settings.
+    """
+    folder = config.run_dir
+    if not config.trainer.resume or not (folder / "run.json").is_file():
+        return None
+    if (folder.with_name(folder.name + ".partial") / "settings.json").exists():
+        return None  # a later training was interrupted
+    about = read_json(folder / "run.json")
+    before = about["config"] | {"data_fingerprint": about["data_fingerprint"]}
+    if changes := _differences(_comparable(before), _comparable(_settings(config))):
+        raise ConfigError(
+            f"{shown(folder)} is a finished run with other settings ({'; '.join(changes[:5])}), so "
+            "there is nothing to resume. To train it anew, leave out trainer.resume; to keep it, "
+            "give another name=... or output=..."
         )
-    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-    (partial / "settings.json").unlink()
-    swap_folder(partial, folder)
+    say(
+        f"{shown(folder)} is finished and left as it is; to train it again, leave out "
+        "trainer.resume."
+    )
+    return dict(about["validation"])
+
+
+def refuse_another_task(config: Config | NextConfig) -> None:
+    """Refuse to put a run in the place of one that was asked another question.
+
+    Other settings of the same question (a model's width) replace a run; another question's runs
+    could no longer be compared with those beside it.
+
+    Raises:
+        ConfigError: that is what would happen.
+    """
+    file = config.run_dir / "run.json"
+    if not file.is_file():
+        return
+    before, now = read_json(file)["config"]["task"], config.task.model_dump(mode="json")
+    if changes := _differences(before, {key: now[key] for key in QUESTION if key in now}):
+        raise ConfigError(
+            f"{shown(config.run_dir)} is a run of another task ({'; '.join(changes)}), which this "
+            f"one would replace. Give this one a name of its own, name={config.name}_2 "
+            "task.name=..., or delete the other first."
+        )
+
+
+def _settings(config: Config | NextConfig) -> dict[str, Any]:
+    """Return what must be the same for a training to be the same one."""
+    fingerprint = read_manifest(config.prepared)["fingerprint"]
+    return config.model_dump(mode="json") | {"data_fingerprint": fingerprint}
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is not about the result."""
+    return settings | {"trainer": settings["trainer"] | {"resume": False, "progress": False}}
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """Say of each key how it was and how it is; one that is new since then was not another."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        each = ((before[k], now[k], f"{key}.{k}" if key else k) for k in now if k in before)
+        return [line for old, new, k in each for line in _differences(old, new, k)]
+    return [f"{key} was {before!r}, is {now!r}"] if before != now else []
 
 
 def _check_same_data(config: Config | NextConfig) -> None:
@@ -86,13 +162,12 @@ def _without_paths(value: Any) -> Any:
 
 def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Make the folder of an unfinished run ours, or go on with the one that is there."""
-    comparable = {**settings, "trainer": {**settings["trainer"], "resume": False}}
     mark = partial / "settings.json"
     if resume and mark.exists():
-        if digest([read_json(mark)]) != digest([comparable]):
+        if changes := _differences(_comparable(read_json(mark)), _comparable(settings)):
             raise ConfigError(
-                f"{partial} is an interrupted run of another configuration or of data that was "
-                f"prepared again since; resume needs the same. Its settings are in {mark}. "
+                f"{partial} is an interrupted run of another configuration, or of data that was "
+                f"prepared again since ({'; '.join(changes[:5])}); resume needs the same. "
                 "To start anew, leave out trainer.resume."
             )
         for scratch in partial.glob("scratch-*"):  # of a process that was killed
@@ -107,7 +182,7 @@ def _claim(partial: Path, settings: dict[str, Any], *, resume: bool) -> None:
         )
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_json(mark, comparable)
+    write_json(mark, settings)
 
 
 def _can_resume(partial: Path) -> bool:

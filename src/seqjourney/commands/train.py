@@ -21,7 +21,7 @@ import pandas as pd
 
 from seqjourney import predictors
 from seqjourney.cli import say, shown
-from seqjourney.commands.run_folder import write_customers, writing_run
+from seqjourney.commands.run_folder import finished_run, write_customers, writing_run
 from seqjourney.config import (
     Config,
     GRUConfig,
@@ -55,14 +55,18 @@ class Run:
     folder: Path
     validation: dict[str, float]
     """Metrics on the validation split, `average_precision` and `roc_auc`; of a `sum` task also
-    `normalised_gini`, of a `time_to` task `concordance` (and the others by the longest horizon)."""
+    `normalised_gini`, of a `time_to` task `concordance` and `mean_average_precision`, over its
+    horizons (and the others by the longest horizon)."""
     note: str = ""
     """What went wrong with the calibration, if anything."""
 
     @property
     def objective(self) -> float:
-        """What a sweep maximises: average precision, or of a `sum` task the normalised Gini."""
-        return self.validation.get("normalised_gini", self.validation["average_precision"])
+        """What a sweep maximises: average precision, of a `time_to` task its mean over horizons,
+        of a `sum` task the normalised Gini.
+        """
+        names = ("normalised_gini", "mean_average_precision", "average_precision")
+        return next(self.validation[name] for name in names if name in self.validation)
 
 
 def train(config: Config) -> Run:
@@ -73,6 +77,8 @@ def train(config: Config) -> Run:
         DataError, ConfigError: the data is not prepared, or does not fit the task.
     """
     started = time.monotonic()
+    if (validation := finished_run(config)) is not None:
+        return Run(config.run_dir, validation)
     with (
         writing_run(config) as partial,
         tempfile.TemporaryDirectory(dir=partial, prefix="scratch-") as scratch,

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from seqjourney.cli import say, shown
-from seqjourney.commands.run_folder import write_customers, writing_run
+from seqjourney.commands.run_folder import finished_run, write_customers, writing_run
 from seqjourney.config import (
     GRUConfig,
     NextConfig,
@@ -60,6 +60,8 @@ def train_next(config: NextConfig) -> NextRun:
             f"data={config.data.name} needs consent, which next tasks do not read yet; they take "
             "data of a single table only."
         )
+    if (validation := finished_run(config)) is not None:
+        return NextRun(config.run_dir, validation)
     predictor = build_next_predictor(config)
     with writing_run(config) as partial:
         data = build_next_data(open_store(config.prepared / "store"), config.task)

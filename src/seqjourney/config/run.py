@@ -41,7 +41,7 @@ class TrainerConfig(Strict):
     """How often a resumable checkpoint is written within an epoch; unset means never, and that an
     interruption leaves nothing."""
     resume: bool = False
-    """Go on from the interrupted run of the same configuration."""
+    """Go on from the interrupted run of the same configuration; a finished one is left as it is."""
     limit_batches: int | None = Field(None, ge=1)
     """Only so many batches an epoch: a quick check that everything runs."""
     progress: bool = True

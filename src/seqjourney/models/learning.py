@@ -61,7 +61,8 @@ def learn(
         enable_version_counter=False,
     )
     resumable = checkpoints / "latest.ckpt"
-    latest = ResumableCheckpoint(resumable, trainer.checkpoint_every_steps)
+    every = trainer.checkpoint_every_steps
+    latest = [] if every is None else [ResumableCheckpoint(resumable, every)]
     shown = progress(trainer.progress)
     most, patience = epochs_of(trainer, module.training_batches(trainer.devices))
     stop = EarlyStopping(monitor, mode=mode, patience=patience)
@@ -77,7 +78,7 @@ def learn(
             limit_train_batches=trainer.limit_batches,
             limit_val_batches=trainer.limit_batches,
             num_sanity_val_steps=0,
-            callbacks=[best, latest, stop, RandomState(), *shown],
+            callbacks=[best, *latest, stop, RandomState(), *shown],
             logger=curves,
             log_every_n_steps=10,
             enable_progress_bar=any(isinstance(one, Bar) for one in shown),

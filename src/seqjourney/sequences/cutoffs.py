@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from seqjourney.config import CutoffRange, Cutoffs, TaskConfig
+from seqjourney.config import CutoffRange, Cutoffs, TaskConfig, span_name
 from seqjourney.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -31,7 +31,7 @@ def resolve_cutoffs(task: TaskConfig, first: datetime, last: datetime) -> TaskCo
     """
     cutoffs = task.cutoffs or _derive(task, first, last)
     if task.shift:
-        cutoffs = _moved_back(cutoffs, task.shift, first)
+        cutoffs = _moved_back(task, cutoffs, first)
     task = task.model_copy(update={"cutoffs": cutoffs, "shift": timedelta(0)})
     assert task.cutoffs is not None
     for split in SPLITS:
@@ -70,15 +70,26 @@ def _derive(task: TaskConfig, first: datetime, last: datetime) -> Cutoffs:
         raise DataError(
             f"task '{task.name}': data from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} is too "
             f"short for training, validation and test with a horizon of {horizon}"
-            + (f" and a shift of {task.shift}" if task.shift else "")
-            + "; use a shorter task.horizon or give task.cutoffs."
+            + (
+                f" and task.shift={span_name(task.shift)}; use a smaller task.shift,"
+                if task.shift
+                else "; use"
+            )
+            + " a shorter task.horizon or give task.cutoffs."
         )
     train = CutoffRange(start=train_end - steps * step, end=train_end, every=step)
     return Cutoffs(train=train, validation=validation, test=(test,))
 
 
-def _moved_back(cutoffs: Cutoffs, by: timedelta, first: datetime) -> Cutoffs:
+def _moved_back(task: TaskConfig, cutoffs: Cutoffs, first: datetime) -> Cutoffs:
     """Return the cutoffs so much earlier; an earlier origin has less past, so fewer to train on."""
-    moved = {split: tuple(cutoff - by for cutoff in cutoffs.of(split)) for split in SPLITS}
-    moved["train"] = tuple(c for c in moved["train"] if c >= first) or moved["train"]
+    moved = {split: tuple(c - task.shift for c in cutoffs.of(split)) for split in SPLITS}
+    moved["train"] = tuple(c for c in moved["train"] if c >= first)
+    if not moved["train"]:
+        last = max(cutoffs.of("train"))
+        raise DataError(
+            f"task '{task.name}': task.shift={span_name(task.shift)} moves all training cutoffs "
+            f"before the data, which begins {first:%Y-%m-%d %H:%M} UTC; the last of them is "
+            f"{last:%Y-%m-%d %H:%M}, so at most {(last - first).days}d are possible."
+        )
     return Cutoffs(**moved)

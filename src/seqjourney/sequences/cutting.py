@@ -56,6 +56,8 @@ def load_task_data(backend: Any, prepared: Path, task: TaskConfig) -> TaskData:
     manifest = read_manifest(prepared)
     store = open_store(prepared / "store")
     events = read_event_log(backend, prepared)
+    first, last = (datetime.fromisoformat(manifest[key]) for key in ("first", "last"))
+    resolve_cutoffs(task, first, last)  # which refuses, before anything is written
     folder = prepared / "tasks" / task.folder
     wanted = digest([FORMAT, manifest["fingerprint"], task.model_dump(mode="json")])
     with locked(folder, "train", wait=True):  # runs side by side cut a task once

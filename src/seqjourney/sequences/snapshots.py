@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,8 @@ def cut_snapshots(
     known = _known(events, cutoffs, task, label_only_events)
     target = events.filter(events.event.isin(task.target))
     if isinstance(task.above, float):
-        target = target.filter(target[task.value] > task.above)
+        bar = ibis.literal(Decimal(f"{task.above:.6f}")).cast("decimal(38, 6)")
+        target = target.filter(_exact(target[task.value]) > bar)
     inside = target.join(
         cutoffs,
         [
