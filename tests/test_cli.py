@@ -1,5 +1,7 @@
 """What a user meets on the command line: help at once, and one message for what they can mend."""
 
+import errno
+import os
 import shlex
 import subprocess
 import sys
@@ -133,6 +135,37 @@ def test_a_missing_value_is_named():
         cli.to_plain(OmegaConf.create({"a": "${nothing}"}))
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("wrap", [lambda main: main, lambda main: lambda: cli.mendable(main)(None)])
+def test_a_place_that_cannot_be_written_is_one_message(number: int, wrap, capsys):
+    def main(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "outputs/demo")
+
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(wrap(main))
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: outputs/demo: {os.strerror(number)}. ")
+    assert said.count("\n") == 1
+
+
+def test_what_reads_only_the_first_lines_of_help_meets_no_error():
+    words = f"{sys.executable} scripts/train.py --help | head -n 1"
+    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("Trains one model")
+    assert not done.stderr
+
+
+def test_a_cluster_that_is_not_there_is_one_message(capsys):
+    def main() -> None:
+        raise RuntimeError('Could not detect "srun", are you indeed on a slurm cluster?')
+
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(main)
+    assert stopped.value.code == 2
+    assert "error: hydra/launcher=submitit_slurm needs Slurm" in capsys.readouterr().err
+
+
 def test_markup_in_names_is_printed_as_it_stands(capsys):
     cli.say("[red]a[/red] [bold")
     cli.table({"a": "left", "b": "right"}, [("[red]x", "1")])
@@ -170,6 +203,14 @@ def composed(name: str, *words: str):
         ("forget custmer=3", "unknown key 'custmer'. Did you mean 'customer'?"),
         ("export_customer identifer=3", "unknown key 'identifer'. Did you mean 'identifier'?"),
         ("audit taks=x", "unknown key 'taks'. Did you mean 'tasks'?"),
+        (
+            "prepare experiment=demo_churn",
+            "prepare takes no experiment. It is about data alone: data=",
+        ),
+        (
+            "score task=churn",
+            "unknown key 'task': score takes no task. python scripts/score.py --he",
+        ),
         ("evaluate runns=x", "unknown key 'runns'. Did you mean 'runs'?"),
         ("export runn=x", "unknown key 'runn'. Did you mean 'run'?"),
         ("train expriment=demo", "unknown key 'expriment'. Did you mean 'experiment'?"),

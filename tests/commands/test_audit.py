@@ -46,6 +46,18 @@ def test_prepared_data_stay_as_they_were(shop: Path, tmp_path: Path):
     assert {path: path.stat().st_mtime_ns for path in after} == before
 
 
+def test_tasks_of_earlier_periods_are_listed_with_their_period(shop: Path, tmp_path: Path):
+    prepared = tmp_path / "shop"
+    shutil.copytree(shop / "processed/shop", prepared)
+    for left in (prepared / "tasks").iterdir():
+        if left.name != "orders":
+            shutil.rmtree(left)
+    shutil.copytree(prepared / "tasks/orders", prepared / "tasks/shift_30d/orders")
+    result = audit(prepared, None, tmp_path / "out", threads=1, progress=False)
+    assert list(result.content["tasks"]) == ["orders", "shift_30d/orders"]
+    assert "shift_30d/orders" in result.html.read_text()
+
+
 def test_data_without_a_task_can_be_audited(shop: Path, tmp_path: Path):
     prepared = tmp_path / "shop"
     shutil.copytree(shop / "processed/shop", prepared, ignore=shutil.ignore_patterns("tasks"))

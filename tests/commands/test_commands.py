@@ -230,6 +230,54 @@ def test_resuming_where_nothing_is_starts_anew_and_says_so(config_of: ConfigOf, 
     assert "Nothing to resume" in capsys.readouterr().out
 
 
+def test_resuming_a_finished_run_leaves_it_and_says_so(config_of: ConfigOf, capsys):
+    run = train(config_of("recency"))
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    resume = {"resume": True, "progress": True}
+    again = train(config_of("recency", trainer=resume))
+    assert again.validation == run.validation
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    assert "is finished and left as it is" in capsys.readouterr().out
+    task = config_of().task.model_dump() | {"certify": 0.5}
+    with pytest.raises(ConfigError, match=r"other settings \(task.certify was 0.0, is 0.5\)"):
+        train(config_of("recency", trainer=resume, task=task))
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+def test_a_run_of_another_task_is_not_replaced(config_of: ConfigOf):
+    run = train(config_of("recency"))
+    before = (run.folder / "run.json").read_bytes()
+    task = config_of().task.model_dump(mode="json")
+    with pytest.raises(ConfigError, match=r"another task \(above was None, is 100\.0\)"):
+        train(config_of("recency", task=task | {"above": 100}))
+    assert (run.folder / "run.json").read_bytes() == before
+    assert [path.name for path in run.folder.parent.iterdir()] == ["recency"]
+
+
+def test_a_shift_beyond_the_data_says_how_far_it_may_be_and_leaves_nothing(
+    config_of: ConfigOf, shop: Path, tmp_path: Path
+):
+    task = config_of().task.model_dump(mode="json") | {"shift": "900d"}
+    with pytest.raises(DataError, match=r"task.shift=900d moves all training .* at most \d+d"):
+        train(config_of("recency", task=task))
+    assert not (tmp_path / "outputs").exists()
+    assert not (shop / "processed/shop/tasks/shift_900d").exists()
+
+
+def test_an_interrupted_run_without_checkpoints_leaves_nothing(
+    config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
+):
+    def fail(self: NetworkPredictor, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NetworkPredictor, "score", fail)
+    several = {"kind": "gru", "name": "gru", "width": 16, "context": 64, "batch_tokens": 2048}
+    with pytest.raises(KeyboardInterrupt):
+        train(config_of(model=several, trainer={"checkpoint_every_steps": None}))
+    assert not (tmp_path / "outputs").exists()
+    assert "resume" not in capsys.readouterr().out
+
+
 def test_evaluate_compares_runs_and_export_takes_its_metrics(config_of: ConfigOf, tmp_path: Path):
     for kind in ("gru", "recency", "logistic"):
         train(config_of(kind))

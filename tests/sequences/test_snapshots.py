@@ -474,6 +474,13 @@ def test_upsell_by_hand(above, expected) -> None:
     assert (absent["label"] + found["label"] == 1).all()
 
 
+def test_a_bar_of_money_is_not_passed_by_what_a_binary_fraction_adds() -> None:
+    rows = [(0, 1, 0, "buy", 1), (0, 6, 0, "buy", 0.1 + 0.2)]  # 0.30000000000000004
+    rows += [(1, 1, 0, "buy", 1), (1, 6, 0, "buy", 0.31)]
+    found = upsell(rows, 0.3)[0].set_index(["split", "customer_id"])["label"]
+    assert found["train"].to_dict() == {"c0": 0, "c1": 1}
+
+
 def test_who_is_asked_to_buy_for_more_is_who_bought_before_when_scoring_too() -> None:
     log = as_table(money_log(BUYERS))
     task = small_task(target=["buy"], above="mean", horizon=HORIZON)

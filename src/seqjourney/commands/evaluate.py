@@ -245,6 +245,12 @@ def _call(
     )
 
 
+def _when(results: Mapping[str, Any]) -> str:
+    """Say at which cutoffs a test asked."""
+    days = [c["cutoff"][:10] for c in results["by_cutoff"] if c["split"] == "test"]
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
 def _print(metrics: Mapping[str, Any], html: Path) -> None:
     from rich import box
     from rich.console import Console
@@ -280,7 +286,8 @@ def _print(metrics: Mapping[str, Any], html: Path) -> None:
             table.add_row(escape(model), *cells)
         console.print(table)
         console.print(
-            f"{results['n']:,} test snapshots of {results['customers']:,} customers, "
+            f"{results['n']:,} test snapshots of {results['customers']:,} customers at "
+            f"{_when(results)}, "
             f"base rate {shown(results['base_rate'], 'percent')} (the AP of a random order: "
             f"{shown(results['base_rate'])}); in brackets 95 % intervals",
             highlight=False,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say
+from seqjourney.config.task import QUESTION
 from seqjourney.errors import DataError
 from seqjourney.files import read_json
 
@@ -87,8 +88,7 @@ def _refuse_another_task(file: Path, task: Any, first: Any) -> None:
     """Refuse runs that share a task's name and ask something else; when they ask does not count."""
     if not isinstance(task, dict) or not isinstance(first, dict):
         return
-    asked = ("kind", "target", "value", "above", "horizon", "horizons", "eligible")
-    for key in (*asked, "customer_holdout", "certify"):
+    for key in (*QUESTION, "customer_holdout", "certify"):
         if task.get(key) != first.get(key):
             raise DataError(
                 f"{file}: {key} of task '{task.get('name')}' is {task.get(key)!r}, of "

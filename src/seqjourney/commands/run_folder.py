@@ -14,17 +14,12 @@ import pandas as pd
 
 from seqjourney.cli import say, shown
 from seqjourney.config import Config, NextConfig
+from seqjourney.config.task import QUESTION
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.events.log import read_manifest
 from seqjourney.files import explaining_full_disk, in_parents, read_json, swap_folder, write_json
 from seqjourney.sequences.next_cases import NextData
 from seqjourney.sequences.task_data import TaskData
-
-QUESTION = (
-    *("kind", "target", "value", "above", "horizon", "horizons", "eligible"),
-    *("field", "split", "given", "even_spacing", "repeats"),  # of next tasks
-)
-"""Keys of a task that say what is asked; the others say when, and of whom it is learned."""
 
 
 @contextmanager

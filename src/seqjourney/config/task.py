@@ -11,6 +11,12 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from seqjourney.config.types import Duration, Moment, Name, Span, Strict, span_name
 from seqjourney.errors import ConfigError
 
+QUESTION = (
+    *("kind", "target", "value", "above", "horizon", "horizons", "eligible"),
+    *("field", "split", "given", "even_spacing", "repeats"),  # of next tasks
+)
+"""Keys of a task that say what is asked; the others say when, and of whom it is learned."""
+
 
 class Eligible(Strict):
     """Who counts at a cutoff."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqjourney.errors import DataError
 from seqjourney.evaluation.bootstrap import (
     Estimate,
     Resampling,
@@ -48,7 +49,7 @@ def join_periods(frames: Sequence[pd.DataFrame]) -> list[list[TaskPredictions]]:
     the last: else these are no periods, but runs that were asked different questions.
 
     Raises:
-        DataError: as `join_runs`.
+        DataError: a model is in an earlier period alone; or as `join_runs`.
     """
     by_task: dict[str, list[pd.DataFrame]] = {}
     for frame in frames:
@@ -62,11 +63,28 @@ def join_periods(frames: Sequence[pd.DataFrame]) -> list[list[TaskPredictions]]:
         for part in parts:
             periods.setdefault(part["cutoff"][part["split"] == "test"].min(), []).append(part)
         ordered = [periods[first] for first in sorted(periods, key=lambda t: (not pd.isna(t), t))]
-        models = [{part["model"].iloc[0] for part in period} for period in ordered]
-        if any(some - models[-1] for some in models):
-            ordered = [parts]  # which is refused, and it is said why
+        _refuse_strays(ordered)
         found.append([join_runs(period)[0] for period in ordered])
     return found
+
+
+def _refuse_strays(periods: Sequence[Sequence[pd.DataFrame]]) -> None:
+    """Refuse a model that was tested in an earlier period and not in the last one."""
+    last = {part["model"].iloc[0] for part in periods[-1]}
+    for part in (part for period in periods for part in period):
+        if part["model"].iloc[0] not in last:
+            first, end = (_first_test(one) for one in (part, periods[-1][0]))
+            raise DataError(
+                f"run {part['run'].iloc[0]} of model {part['model'].iloc[0]} is tested at {first}, "
+                f"and no run of that model is at {end}, as {periods[-1][0]['run'].iloc[0]} is: "
+                "these are not the same snapshots, nor two periods of a model. Train it there too "
+                "(the same command without task.shift), or name the runs to compare: runs=[...]."
+            )
+
+
+def _first_test(part: pd.DataFrame) -> str:
+    first = part["cutoff"][part["split"] == "test"].min()
+    return "no cutoff" if pd.isna(first) else f"{first:%Y-%m-%d %H:%M}"
 
 
 def period_results(

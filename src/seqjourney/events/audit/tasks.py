@@ -39,6 +39,7 @@ class TaskFacts:
     """One task: `base_rates` has `cutoff, split, snapshots, rate`."""
 
     task: TaskConfig
+    """Its name is that of `find_tasks`."""
     outcomes: dict[str, Outcomes]
     base_rates: pd.DataFrame
     recency_auc: float | None
@@ -53,10 +54,14 @@ class TaskFacts:
 def find_tasks(prepared: Path, wanted: Sequence[str] | None) -> list[str]:
     """Return the tasks that were cut on prepared data; of those, the wanted ones.
 
+    One of an earlier test period is named with it, `shift_30d/churn`.
+
     Raises:
         DataError: a wanted task was not cut.
     """
-    known = sorted(path.parent.name for path in (prepared / "tasks").glob("*/task.json"))
+    tasks = prepared / "tasks"
+    files = [*sorted(tasks.glob("*/task.json")), *sorted(tasks.glob("shift_*/*/task.json"))]
+    known = [file.parent.relative_to(tasks).as_posix() for file in files]
     known = [name for name in known if not name.endswith((".partial", ".old"))]
     for name in wanted or ():
         if name not in known:
@@ -78,6 +83,7 @@ def task_facts(
     folder = prepared / "tasks" / name
     described = read_json(folder / "task.json")
     task = parse(TaskConfig, described["task"], str(folder / "task.json"))
+    task = task.model_copy(update={"name": name})
     file = folder / "snapshots.parquet"
     if not file.exists():
         raise DataError(f"{file} is missing; delete {folder} and run prepare again.")
