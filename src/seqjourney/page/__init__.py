@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqjourney.files import explaining_full_disk
+from seqjourney.files import explaining_full_disk, in_parents
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,17 +51,16 @@ def write_together(folder: Path, contents: Mapping[str, str]) -> dict[str, Path]
 
     A failure while writing leaves an older report as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".new-{uuid.uuid4().hex[:8]}"
-    fresh.mkdir()
-    try:
-        with explaining_full_disk(folder):
+    with in_parents(fresh), explaining_full_disk(folder):
+        fresh.mkdir()
+        try:
             for name, text in contents.items():
                 (fresh / name).write_text(text.rstrip() + "\n", encoding="utf-8")
-        for name in contents:
-            (fresh / name).replace(folder / name)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            for name in contents:
+                (fresh / name).replace(folder / name)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     return {name: folder / name for name in contents}
 
 
