@@ -132,5 +132,5 @@ def test_a_newcomers_csv_goes_all_the_way(script: Script, tmp_path: Path):
     frame = rows.rename(columns={"user": "customer_id", "when": "timestamp", "what": "event"})
     scored = seqjourney.load(tmp_path / "outputs/mine_conversion/gru").score(frame)
     assert len(scored) == 200
-    done = script("train", *words, "task.target=[bye]", "model=recency", status=2)
+    done = script("train", *words, "task.target=[bye]", "model=logistic", status=2)
     assert "Did you mean 'buy'?" in done.stderr
