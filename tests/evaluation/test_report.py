@@ -384,9 +384,11 @@ def test_runs_of_a_model_are_one_row_on_the_screen(make_runs, synthetic, tmp_pat
     printed = capsys.readouterr().out
     models = result.metrics["tasks"]["churn"]["models"]
     aps = [v["average_precision"]["value"] for m, v in models.items() if m.startswith("gru")]
-    row = next(line for line in printed.splitlines() if "gru, 2 runs" in line)
+    row = next(line for line in printed.splitlines() if "gru ×2" in line)
     assert f"{np.mean(aps):.3f} [{min(aps):.3f}–{max(aps):.3f}]" in row
-    assert "seed1_of_a_long_name" not in printed and "lowest and highest" in printed
+    assert "seed1_of_a_long_name" not in printed and "lowest and highest" in " ".join(
+        printed.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,11 @@ def print_tables(metrics: Mapping[str, Any], html: Path) -> None:
                 else f", base rate {rate} (the AP of a random order: {shown(results['base_rate'])})"
             )
             + "; in brackets 95 % intervals"
-            + (", of several runs lowest and highest" if several else ""),
+            + (
+                "; ×2 and so on: the mean of so many runs, in brackets lowest and highest"
+                if several
+                else ""
+            ),
             highlight=False,
         )
         if limited := caution(list(trials(metrics["data"]["runs"], results["runs"]))):
@@ -116,7 +120,7 @@ def _rows(results: Mapping[str, Any]) -> dict[str, list[str]]:
     rows: dict[str, list[str]] = {}
     for name in results["models"]:
         rows.setdefault(name.removesuffix(f" ({results['runs'][name]})"), []).append(name)
-    return {f"{m}, {len(of)} runs" if len(of) > 1 else m: of for m, of in rows.items()}
+    return {f"{m} ×{len(of)}" if len(of) > 1 else m: of for m, of in rows.items()}
 
 
 def _several(results: Mapping[str, Any]) -> bool:
