@@ -60,19 +60,42 @@ def test_beta_finds_the_optimum_that_a_logistic_regression_finds():
     assert found == pytest.approx([*oracle.coef_[0], oracle.intercept_[0]], abs=0.01)
 
 
-def test_isotonic_is_scikit_learns_and_never_certain():
+def test_isotonic_is_scikit_learns_where_steps_are_large():
     from sklearn.isotonic import IsotonicRegression
 
     draw = np.random.default_rng(2)
-    score = draw.normal(size=300).round(1)
+    score = draw.normal(size=30_000).round(1)
     label = labels(sigmoid(3 * score), draw)
     fitted = IsotonicCalibrator.fit(score, label)
     oracle = IsotonicRegression(out_of_bounds="clip").fit(score, label)
-    asked = np.linspace(-5, 5, 200)
-    expected = np.clip(oracle.predict(asked), 1 / 302, 301 / 302)
-    np.testing.assert_allclose(fitted(asked), expected, atol=0.02)
-    assert fitted(asked).min() == pytest.approx(1 / 302)
-    assert fitted(asked).max() == pytest.approx(301 / 302)
+    asked = np.linspace(-2, 2, 41)
+    np.testing.assert_allclose(fitted(asked), oracle.predict(asked), atol=0.005)
+
+
+def test_isotonic_promises_no_more_than_the_customers_of_a_step_bear():
+    """By hand: three right at the top of a list whose base rate is a half are (3 + 1) / (3 + 2)."""
+    score = np.repeat([0.0, 1.0, 2.0], [40, 40, 3])
+    label = np.concatenate([np.tile([0, 0, 1, 0], 10), np.tile([1, 1, 0, 1], 10), [1, 1, 1]])
+    fitted = IsotonicCalibrator.fit(score, label)
+    base = label.mean()
+    expected = [(10 + 2 * base) / 42, (30 + 2 * base) / 42, (3 + 2 * base) / 5]
+    np.testing.assert_allclose(fitted(np.array([0.0, 1.0, 2.0])), expected)
+
+
+def test_a_step_that_shrinks_below_its_neighbour_is_joined_with_it():
+    score = np.repeat([0.0, 1.0, 2.0], [50, 100, 1])
+    label = np.concatenate([np.zeros(50), np.ones(95), np.zeros(5), [1]])
+    fitted = IsotonicCalibrator.fit(score, label)
+    middle, top = fitted(np.array([1.0, 2.0]))
+    assert middle == top < 0.95
+
+
+def test_few_customers_at_the_ends_are_no_certainty():
+    """Of noise alone isotonic ends are 0 and 1; shrunk they stay near what holds there."""
+    draw = np.random.default_rng(9)
+    score = draw.normal(size=2000)
+    fitted = IsotonicCalibrator.fit(score, labels(np.full(2000, 0.3), draw))
+    assert 0.05 < fitted(np.array([-9.0]))[0] < 0.3 < fitted(np.array([9.0]))[0] < 0.75
 
 
 @pytest.mark.parametrize("kind", CALIBRATORS.values())

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from seqjourney.commands.evaluate import evaluate
 from seqjourney.errors import DataError
-from seqjourney.evaluation.periods import join_periods, period_results
+from seqjourney.evaluation.periods import join_periods, period_results, summary
 
 Frames = list[pd.DataFrame]
 
@@ -101,6 +101,12 @@ def test_a_model_that_lacks_a_period_is_shown_and_not_pooled(frames: Frames):
     assert "lightgbm" in found["periods"][1]["models"]
 
 
+def test_a_model_alone_in_all_periods_ranks_before_nobody(frames: Frames):
+    (periods,) = join_periods([*frames[:2], *earlier(frames[:1])])
+    said = summary(period_results(periods, replicates=20, seed=0))
+    assert "only gru has runs in all of them" in said and "best" not in said
+
+
 def test_the_report_shows_the_periods_and_is_about_the_last_one(
     frames: Frames, make_runs: Callable, tmp_path: Path, capsys
 ):
@@ -112,6 +118,9 @@ def test_the_report_shows_the_periods_and_is_about_the_last_one(
     task = result.metrics["tasks"]["churn"]
     alone = evaluate(runs[2:], tmp_path / "alone", title="t", replicates=30)
     assert task["models"] == alone.metrics["tasks"]["churn"]["models"]
+    last = task["periods"]["periods"][-1]["models"]
+    for model, values in last.items():  # one figure, one interval
+        assert all(task["models"][model][name] == entry for name, entry in values.items())
     assert "periods" not in alone.metrics["tasks"]["churn"]
     for page in (result.html, result.markdown):
         text = page.read_text(encoding="utf-8")

@@ -358,3 +358,46 @@ def test_probabilities_are_judged_by_month_and_slice_where_enough_outcomes_were_
     page, text = (path.read_text(encoding="utf-8") for path in (result.html, result.markdown))
     assert "Do the probabilities hold over time and for everyone?" in page
     assert "2011-09, test" in page and "2011-09, test" in text
+
+
+def test_a_model_keeps_its_colour_wherever_it_ranks(make_runs, synthetic, tmp_path):
+    frames = synthetic(names={"gru": 0.5, "lightgbm": 1.5})
+    swapped = [
+        frame.assign(task="other", score=-frame["score"] if frame["model"].iloc[0] == "gru" else 0)
+        for frame in frames
+    ]
+    both = [pd.concat(pair) for pair in zip(frames, swapped, strict=True)]
+    result = evaluate(make_runs(both), tmp_path / "out", title="t", replicates=20)
+    ranked = [list(task["models"]) for task in result.metrics["tasks"].values()]
+    assert ranked == [["gru", "lightgbm"], ["lightgbm", "gru"]]
+    html = result.html.read_text(encoding="utf-8")
+    key = r'stroke="(#\w+)" stroke-width="3.4"[^>]*/></svg>(gru|lightgbm)'
+    colours = set(re.findall(key, html))
+    assert len(colours) == 2  # one each, not one per rank
+    assert {model for _, model in colours} == {"gru", "lightgbm"}
+
+
+def test_runs_of_a_model_are_one_row_on_the_screen(make_runs, synthetic, tmp_path, capsys):
+    gru, other, rule = synthetic(names={"gru": 0.5, "gru2": 0.9, "lightgbm": 0.7})
+    seeds = [gru, other.assign(model="gru", run="run_gru_seed1_of_a_long_name")]
+    result = evaluate(make_runs([*seeds, rule]), tmp_path / "out", title="t", replicates=20)
+    printed = capsys.readouterr().out
+    models = result.metrics["tasks"]["churn"]["models"]
+    aps = [v["average_precision"]["value"] for m, v in models.items() if m.startswith("gru")]
+    row = next(line for line in printed.splitlines() if "gru ×2" in line)
+    assert f"{np.mean(aps):.3f} [{min(aps):.3f}–{max(aps):.3f}]" in row
+    assert "seed1_of_a_long_name" not in printed and "lowest and highest" in " ".join(
+        printed.split()
+    )
+
+
+@pytest.mark.parametrize(
+    "lowest, highest, ticks",
+    [
+        (0.0, 93.0, [0, 1, 3, 10, 30, 100]),
+        (-4.0, 250.0, [-3, 0, 3, 10, 30, 100, 300]),
+        (0.0, 0.08, [0, 0.001, 0.003, 0.01, 0.03, 0.1]),
+    ],
+)
+def test_ticks_of_money_are_round_and_do_not_crowd_zero(lowest, highest, ticks):
+    assert report.pictures._money_ticks(lowest, highest) == pytest.approx(ticks)

@@ -62,7 +62,8 @@ def test_a_run_holds_a_curve_per_snapshot_that_never_falls(kind: str, time_run: 
     assert off.max() < 0.05  # of Platt's lines alone nothing, of what was raised a little
     about = json.loads((run / "run.json").read_text())
     assert list(about["horizon_calibrators"]) == HORIZONS
-    assert 0 <= about["raised_by_a_shorter_horizon"] < 0.5
+    raised = about["raised_by_a_shorter_horizon"]
+    assert set(raised) == {"validation", "test"} and all(0 <= r < 0.5 for r in raised.values())
     assert 0 <= about["validation"]["concordance"] <= 1
     assert about["future_changed_score_by"] <= 1e-5
 
@@ -165,7 +166,11 @@ def test_a_report_compares_every_horizon_and_the_times(
     for text in (result.html.read_text(), result.markdown.read_text()):
         assert "Concordance (C-index)" in text
         assert "purchase within 5 days after the cutoff" in text
-    assert "C-index" in capsys.readouterr().out
+        assert "when: all horizons" in text and "when, by 12d" in text
+        actual = tasks["when@30d"]["times"]["mean_days"]["actual"]
+        assert f"{actual:.1f}\u00a0days" in text
+    printed = capsys.readouterr().out
+    assert "C-index" in printed and "AP 12d" in printed
 
 
 def test_a_value_rule_is_refused_for_times(config_of: Callable[..., Config]):

@@ -107,7 +107,10 @@ def _when(predictor: HorizonPredictor, data: TaskData) -> Answers:
             "calibrator": longest.to_dict(),
             "horizon_calibrators": horizons.to_dict(),
             "compared_by_horizon": compared,
-            "raised_by_a_shorter_horizon": horizons.raised(scores),
+            "raised_by_a_shorter_horizon": {
+                split: horizons.raised(scores[(data.snapshots["split"] == split).to_numpy()])
+                for split in data.snapshots["split"].unique()
+            },
         },
         [f"by {name}: {curve.note}" for name, curve in horizons.curves.items() if curve.note],
     )

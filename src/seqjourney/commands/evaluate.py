@@ -9,13 +9,13 @@ inside the functions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqjourney.commands.found_runs import describe_tasks, mention_other_data
+from seqjourney.commands.found_runs import currency_of, describe_tasks, mention_other_data
 from seqjourney.errors import ConfigError
 from seqjourney.files import read_json
 
@@ -55,6 +55,7 @@ def evaluate(
     """
     from importlib.metadata import version
 
+    from seqjourney.commands.evaluation_tables import print_tables
     from seqjourney.config import GateConfig
     from seqjourney.evaluation.ablation import ablation_results
     from seqjourney.evaluation.bootstrap import LEVEL
@@ -115,30 +116,37 @@ def evaluate(
             "version": version("seqjourney"),
         },
         "tasks": {
-            task.task: task_results(
-                task,
-                replicates=replicates,
-                seed=seed,
-                excluded=about.get(task.task, {}).get("excluded"),
-                times=times.get(task.task),
+            task.task: (
+                measured := task_results(
+                    task,
+                    replicates=replicates,
+                    seed=seed,
+                    excluded=about.get(task.task, {}).get("excluded"),
+                    times=times.get(task.task),
+                    currency=currency_of(paths),
+                )
             )
             | {"gate": gates[task.task][0]}
             | (
-                {"periods": period_results(earlier, replicates=replicates, seed=seed)}
+                {
+                    "periods": period_results(
+                        earlier, replicates=replicates, seed=seed, headline=measured["models"]
+                    )
+                }
                 if len(earlier := periods[task.task]) > 1
                 else {}
             )
             | (
-                {"lead_time": lead_results(earlier)}
+                {"lead_time": lead_results(earlier, replicates=replicates, seed=seed)}
                 if about.get(task.task, {}).get("kind") == "absence"
                 else {}
             )
             | {
                 "ablations": {
-                    name: measured
+                    name: ablated
                     for name, run in task.runs.items()
                     if (origin := _main_origin(task.task, name, run, known))
-                    and (measured := ablation_results(*origin, replicates=replicates, seed=seed))
+                    and (ablated := ablation_results(*origin, replicates=replicates, seed=seed))
                 },
                 "examples": {
                     name: examples
@@ -152,7 +160,7 @@ def evaluate(
     }
     certificates = [c.to_dict() for _, issued in gates.values() for c in issued]
     written = write_report(report_dir, metrics, tasks, about, certificates)
-    _print(metrics, written["report.html"])
+    print_tables(metrics, written["report.html"])
     return EvaluationResult(
         metrics,
         written["metrics.json"],
@@ -243,58 +251,3 @@ def _call(
         + f"evaluate([{runs}], {Path(report_dir).name!r}, title={title!r}, "
         f"replicates={replicates}, seed={seed}{given})"
     )
-
-
-def _when(results: Mapping[str, Any]) -> str:
-    """Say at which cutoffs a test asked."""
-    days = [c["cutoff"][:10] for c in results["by_cutoff"] if c["split"] == "test"]
-    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-
-
-def _print(metrics: Mapping[str, Any], html: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from seqjourney.evaluation.gate_results import summary
-    from seqjourney.evaluation.periods import summary as over_periods
-    from seqjourney.evaluation.report import interval, shown
-    from seqjourney.evaluation.trials import caution, trials
-
-    console = Console()
-    who = (("average_precision", "AP", "number"), ("roc_auc", "AUC", "number"),
-           ("lift_at_10", "lift@10 %", "factor"), ("ece", "ECE", "number"))  # fmt: skip
-    how_much = (("normalised_gini", "Gini", "number"), ("value_share_at_10", "top 10 %", "percent"),
-                ("value_total_bias", "bias", "percent"), *who[:1])  # fmt: skip
-    for task, results in metrics["tasks"].items():
-        columns: Sequence[tuple[str, str, str]] = how_much if "value" in results else who
-        if "times" in results:
-            columns = (*who[:2], ("concordance", "C-index", "number"))
-        table = Table(title=escape(task), title_justify="left", title_style="bold", box=box.SIMPLE)
-        table.add_column("model", overflow="fold")
-        for _, heading, _ in columns:
-            table.add_column(heading, justify="right", no_wrap=True)
-        for model, values in results["models"].items():
-            cells = [
-                f"{shown(values[name]['value'], kind)} "
-                f"\\[{interval(values[name], kind).replace(' ', '')}]"
-                if name in ("normalised_gini", "average_precision", "roc_auc", "concordance")
-                else shown(values[name]["value"], kind)
-                for name, _, kind in columns
-            ]
-            table.add_row(escape(model), *cells)
-        console.print(table)
-        console.print(
-            f"{results['n']:,} test snapshots of {results['customers']:,} customers at "
-            f"{_when(results)}, "
-            f"base rate {shown(results['base_rate'], 'percent')} (the AP of a random order: "
-            f"{shown(results['base_rate'])}); in brackets 95 % intervals",
-            highlight=False,
-        )
-        if limited := caution(list(trials(metrics["data"]["runs"], results["runs"]))):
-            console.print(escape(limited), style="bold", highlight=False)
-        if "periods" in results:
-            console.print(escape(over_periods(results["periods"])), highlight=False)
-        console.print(escape(summary(results["gate"])), highlight=False)
-    console.print(f"Report: {escape(str(html))}", highlight=False, soft_wrap=True)

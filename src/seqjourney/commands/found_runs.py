@@ -50,6 +50,14 @@ def _named(file: Path) -> str:
     return f"{period}/{file.parent.name}" if period.startswith("shift_") else file.parent.name
 
 
+def currency_of(paths: Sequence[Path]) -> str | None:
+    """Return the currency that the runs' data is in, None where it has no name, or several."""
+    files = [(path if path.is_dir() else path.parent) / "run.json" for path in paths]
+    runs = [read_json(file) for file in files if file.is_file()]
+    found = {((run.get("config") or {}).get("data") or {}).get("currency") for run in runs}
+    return found.pop() if len(found) == 1 else None
+
+
 def describe_tasks(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Read the task.json of each run that has one, by task name; the first of a task counts.
 

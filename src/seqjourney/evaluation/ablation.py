@@ -75,6 +75,14 @@ MEANINGS = {
     "shuffled": "what happened, in random order",
     "evenly_spaced": "the order, without the times",
 }
+# What was taken out, for who reads the figure.
+REMOVED = {
+    "last_30_days": "all that happened earlier was taken out",
+    "last_90_days": "all that happened earlier was taken out",
+    "last_365_days": "all that happened earlier was taken out",
+    "shuffled": "the order was taken out; the moments at which something happened stayed",
+    "evenly_spaced": "the times between events were taken out; all events stand equally far apart",
+}
 
 
 def score_ablations(predictor: Predictor, data: TaskData, context: int, seed: int) -> pd.DataFrame:

@@ -4,7 +4,7 @@
 |---|---|---|
 | `platt` | sigmoid(slope * score + intercept): a temperature and an intercept (Platt, 1999) | 2 |
 | `beta` | sigmoid(a ln p - b ln(1 - p) + c) of Platt's p; a, b >= 0 (Kull et al., 2017) | 3 more |
-| `isotonic` | non-decreasing, otherwise free (Zadrozny & Elkan, 2002) | as the data ask |
+| `isotonic` | non-decreasing, otherwise free (Zadrozny & Elkan, 2002), shrunk | as the data ask |
 
 `calibrator_choice.py` chooses among them. No curve falls, so the order of customers stays that of
 the score; isotonic probabilities have ties, and ranking is by score, never by probability.
@@ -24,6 +24,9 @@ from seqjourney.evaluation.logistic import fit_logistic, sigmoid
 # Per unit of weight; keeps the slope finite when a score separates the classes perfectly and
 # moves it by less than a thousandth otherwise.
 RIDGE = 1e-5
+# What each step of the isotonic curve is mixed with, in snapshots of the base rate: the m-estimate
+# (Cestnik, 1990), with the two of Laplace's rule of succession.
+PRIOR_SNAPSHOTS = 2.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,12 @@ class BetaCalibrator:
 
 @dataclass(frozen=True)
 class IsotonicCalibrator:
-    """A non-decreasing curve through `scores` and `probabilities`, straight in between."""
+    """A non-decreasing curve through `scores` and `probabilities`, straight in between.
+
+    A step of k positives among n says (k + m b) / (n + m), b the base rate and m
+    `PRIOR_SNAPSHOTS`, not k / n: the steps at the ends are few customers who happened to be all
+    alike, which is no reason to be sure of anybody.
+    """
 
     kind: ClassVar[str] = "isotonic"
     note: ClassVar[str] = ""
@@ -177,16 +185,27 @@ class IsotonicCalibrator:
     def fit(
         cls, score: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None
     ) -> IsotonicCalibrator:
-        """Fit on validation snapshots: score, label, weight (n,)."""
-        from sklearn.isotonic import IsotonicRegression
+        """Fit on validation snapshots: score, label, weight (n,); a weight counts as copies."""
+        from sklearn.isotonic import isotonic_regression
 
         score, label, weight = _checked(score, label, weight)
         used = weight > 0
-        # That none of n had the outcome does not show that nobody can: never 0 or 1.
-        least = 1 / (2 + int(used.sum()))
-        curve = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
-        curve.fit(score[used], label[used], sample_weight=weight[used])
-        return cls(tuple(curve.X_thresholds_.tolist()), tuple(curve.y_thresholds_.tolist()))
+        x, place = np.unique(score[used], return_inverse=True)
+        n = np.bincount(place, weight[used])
+        k = np.bincount(place, weight[used] * label[used])
+        fitted = isotonic_regression(k / n, sample_weight=n)
+        first = np.flatnonzero(np.diff(fitted, prepend=-1.0))  # (B,) of each step
+        n, k = np.add.reduceat(n, first), np.add.reduceat(k, first)
+        base = k.sum() / n.sum()
+        shrunk = (k + PRIOR_SNAPSHOTS * base) / (n + PRIOR_SNAPSHOTS)
+        # A small step moves further than its larger neighbour and may pass it.
+        steps = isotonic_regression(shrunk, sample_weight=n + PRIOR_SNAPSHOTS)
+        first = first[(kept := np.flatnonzero(np.diff(steps, prepend=-1.0)))]
+        last = np.append(first[1:], len(x)) - 1
+        ends = np.stack([x[first], x[last]], axis=1).ravel()
+        levels = np.repeat(steps[kept], 2)
+        own = np.append(True, np.diff(ends) > 0)  # a step of one score has one end
+        return cls(tuple(ends[own].tolist()), tuple(levels[own].tolist()))
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
         """Probabilities of the scores, any shape; beyond the ends those of the ends."""

@@ -4,7 +4,8 @@ Each horizon has a calibrator of its own, chosen and checked as for any task, so
 by itself. Curves of their own may cross, though, and a baseline has one model per horizon: a
 probability below that of a shorter horizon is therefore raised to it (the running maximum). To
 calibrate hazards instead would need no mending, but the probability by a horizon would no longer be
-a curve over its score, and baselines have no hazards. `run.json` says how often it was raised.
+a curve over its score, and baselines have no hazards. `run.json` says
+how often it was raised, split by split.
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ All from predictions and what their labels say; exactly:
   back is none). Where it is not flagged, the first flag while the customer is away counts, and the
   lead is negative; where there is none, the warning never came.
 
-Quartiles are over all leavers; who was never warned comes last. Labels are known a horizon after
-the cutoff, so this is hindsight on warnings and no feature of a model.
+Quartiles are over all leavers; who was never warned comes last. A snapshot's weight counts, a
+leaver's being that of the cutoff before the last event: with what customers are worth as weights,
+shares are of that worth. Intervals resample customers, as elsewhere. Labels are known a horizon
+after the cutoff, so this is hindsight on warnings and no feature of a model.
 """
 
 from __future__ import annotations
@@ -26,25 +28,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqjourney.evaluation.bootstrap import LEVEL, Resampling, estimate, replicate_weights
 from seqjourney.evaluation.predictions import TaskPredictions
-from seqjourney.evaluation.results import MIN_OUTCOMES, number
+from seqjourney.evaluation.results import MIN_OUTCOMES, number, numbers
 
 DAY_US = 86_400_000_000
 NEVER = -np.inf
+QUARTILES = (0.25, 0.5, 0.75)
 
 
-def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
+def lead_results(
+    periods: Sequence[TaskPredictions], *, replicates: int, seed: int
+) -> dict[str, Any]:
     """Return the entry `lead_time` of an absence task in metrics.json.
 
     Args:
         periods: of one task, the last one last; runs of models (by their order, where there are
             several seeds) that are in all of them are measured, but for those whose equal scores
             would flag far more customers than stay away.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
 
     Returns:
         `leavers`, `spacing_days` between test cutoffs (at most), and per model the shares warned
         `early`, `late` and `never`, `lead_days` (lower quartile, median, upper quartile; None:
-        never), and of its flags the share that was `right`. Or `absent`: why there is none.
+        never), the share `flagged` and the share of flags that was `right`, each with value, low
+        and high. Or `absent`: why there is none.
     """
     parts = []
     for place, period in enumerate(periods):
@@ -59,7 +68,7 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
             flagged = score >= reached
             if _too_coarse(validation, validation.scores[name] >= reached):
                 continue
-            shown = test.snapshots[["customer_id", "cutoff", "label"]]
+            shown = test.snapshots[["customer_id", "cutoff", "label", "weight"]]
             parts.append(shown.assign(flagged=flagged, model=model, run=runs[model], period=place))
     if not parts:
         return {"absent": "no model ranks finely enough to flag as many as stay away."}
@@ -79,7 +88,7 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
     leavers = 0
     for named, rows in asked.groupby("model", sort=False):
         customer = pd.factorize(rows["customer_id"] + "|" + rows["run"].astype(str))[0]
-        leads = lead_days(
+        before, leads = lead_days(
             customer,
             rows["cutoff"].to_numpy("datetime64[us]").astype(np.int64),
             rows["label"].to_numpy(bool),
@@ -88,16 +97,7 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
         leavers = len(leads) // rows["run"].nunique()
         if leavers < MIN_OUTCOMES:
             continue
-        quartiles = np.quantile(leads, [0.25, 0.5, 0.75], method="lower")
-        right = rows["label"][rows["flagged"]].mean() if rows["flagged"].any() else np.nan
-        found[str(named)] = {
-            "early": float(np.mean(leads >= 0)),
-            "late": float(np.mean((leads < 0) & (leads > NEVER))),
-            "never": float(np.mean(leads == NEVER)),
-            "lead_days": [number(q) for q in quartiles],
-            "flagged": float(rows["flagged"].mean()),
-            "right": number(right),
-        }
+        found[str(named)] = _estimates(rows, before, leads, replicates, seed)
     if not found:
         return {
             "absent": f"of {leavers:,} customers the last event falls between two of their test "
@@ -107,10 +107,65 @@ def lead_results(periods: Sequence[TaskPredictions]) -> dict[str, Any]:
     return {"leavers": leavers, "spacing_days": float(spacing), "models": found}
 
 
+def _estimates(
+    rows: pd.DataFrame, before: np.ndarray, leads: np.ndarray, replicates: int, seed: int
+) -> dict[str, Any]:
+    """Measure a model: its rows (n,), of the leavers (L,) the row before and the lead."""
+    weight = rows["weight"].to_numpy(np.float64)
+    label, flagged = (rows[c].to_numpy(np.float64) for c in ("label", "flagged"))
+    order = np.argsort(leads, kind="stable")
+    one = float(weight[before].mean())
+    early, never = leads >= 0, leads == NEVER
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Weights (R, n) -> (R,) each, (R, 3) of the quartiles."""
+        of = weights[:, before]
+        everyone = of.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a draw without leavers, or flags
+            return {
+                "early": of @ early / everyone,
+                "late": of @ ~(early | never) / everyone,
+                "never": of @ never / everyone,
+                "flagged": weights @ flagged / weights.sum(axis=1),
+                "right": weights @ (flagged * label) / (weights @ flagged),
+                "lead_days": _quartiles(leads[order], of[:, order], one),
+            }
+
+    point = measure(weight[None])
+    draws = Resampling(pd.factorize(rows["customer_id"])[0], weight, replicates, seed)
+    chunks = [measure(weights) for weights in replicate_weights(draws)]
+    drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in point}
+    days, drawn_days = point.pop("lead_days")[0], drawn.pop("lead_days")
+    tail = (1 - LEVEL) / 2
+    # "Never" is a value like any other here, hence ends that are values and not between two.
+    low = np.quantile(drawn_days, tail, axis=0, method="lower")
+    high = np.quantile(drawn_days, 1 - tail, axis=0, method="higher")
+    return {
+        **numbers({name: estimate(float(value[0]), drawn[name]) for name, value in point.items()}),
+        "lead_days": [
+            {"value": number(d), "low": number(a), "high": number(b)}
+            for d, a, b in zip(days, low, high, strict=True)
+        ],
+    }
+
+
+def _quartiles(leads: np.ndarray, weights: np.ndarray, one: float) -> np.ndarray:
+    """Return the lower of the two leads that a quartile falls between: (L,), (R, L) -> (R, 3).
+
+    `leads` ascend, and a weight of `one` counts as one leaver.
+    """
+    total = np.cumsum(weights, axis=1)
+    wanted = np.asarray(QUARTILES) * (total[:, -1:] - one)  # (R, 3)
+    place = (total[:, None, :] <= wanted[:, :, None]).sum(axis=2)
+    return np.asarray(leads[np.minimum(place, len(leads) - 1)])
+
+
 def lead_days(
     customer: np.ndarray, cutoff_us: np.ndarray, label: np.ndarray, flagged: np.ndarray
-) -> np.ndarray:
-    """Return the lead of every leaver in days, `NEVER` where no flag came; (L,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return of every leaver the row before the last event, and the lead in days.
+
+    The latter is `NEVER` where no flag came; both (L,).
 
     Args:
         customer: (n,) codes; rows are sorted by customer and cutoff.
@@ -134,7 +189,7 @@ def lead_days(
     late = again[onset]
     warned = np.where(flagged[before], series[before], late)
     days = (cutoff_us[before] - cutoff_us[np.minimum(warned, end - 1)]) / DAY_US
-    return np.where(flagged[before] | (late < returned), days, NEVER)
+    return before, np.where(flagged[before] | (late < returned), days, NEVER)
 
 
 def _too_coarse(validation: TaskPredictions, flagged: np.ndarray) -> bool:

@@ -30,7 +30,7 @@ class Metric:
     title: str
     meaning: str
     better: Literal["higher", "lower", "one", "zero"] = "higher"
-    shown: Literal["number", "percent", "factor"] = "number"
+    shown: Literal["number", "percent", "factor", "days", "money"] = "number"
 
 
 _ALL = [

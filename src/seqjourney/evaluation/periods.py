@@ -88,7 +88,11 @@ def _first_test(part: pd.DataFrame) -> str:
 
 
 def period_results(
-    periods: Sequence[TaskPredictions], *, replicates: int, seed: int
+    periods: Sequence[TaskPredictions],
+    *,
+    replicates: int,
+    seed: int,
+    headline: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Measure every model in every period and over all: the entry `periods` in metrics.json.
 
@@ -96,6 +100,8 @@ def period_results(
         periods: two or more of one task, the last one last.
         replicates: of the bootstrap.
         seed: of the bootstrap.
+        headline: model -> metric -> what the report's main table says of the last period. A model
+            with one run there is told the same here: one figure has one interval.
 
     Returns:
         `periods`: what each was and how each model did; `models`: the means over periods of the
@@ -136,28 +142,32 @@ def period_results(
         for model in everywhere
     }
     order = sorted(pooled, key=lambda model: -pooled[model][metrics[0]].value)
+    found = [
+        {
+            "first": test.snapshots["cutoff"].min().isoformat(),
+            "last": test.snapshots["cutoff"].max().isoformat(),
+            **size_of(test.snapshots),
+            "runs": {model: len(runs) for model, runs in models.items()},
+            "models": {
+                model: numbers(
+                    {
+                        name: estimate(
+                            float(point[place, model, name][0]), drawn[place, model, name]
+                        )
+                        for name in metrics
+                    }
+                )
+                for model in models
+            },
+        }
+        for place, (test, models) in enumerate(zip(tests, prepared, strict=True))
+    ]
+    for model, values in found[-1]["models"].items():
+        if headline and model in headline:  # several runs have names of their own there
+            values.update({name: headline[model][name] for name in metrics})
     return {
         "metrics": list(metrics),
-        "periods": [
-            {
-                "first": test.snapshots["cutoff"].min().isoformat(),
-                "last": test.snapshots["cutoff"].max().isoformat(),
-                **size_of(test.snapshots),
-                "runs": {model: len(runs) for model, runs in models.items()},
-                "models": {
-                    model: numbers(
-                        {
-                            name: estimate(
-                                float(point[place, model, name][0]), drawn[place, model, name]
-                            )
-                            for name in metrics
-                        }
-                    )
-                    for model in models
-                },
-            }
-            for place, (test, models) in enumerate(zip(tests, prepared, strict=True))
-        ],
+        "periods": found,
         "models": {model: numbers(pooled[model]) for model in order},
         "comparisons": _comparisons(pooled, order, metrics, point, len(tests)),
     }
@@ -223,7 +233,10 @@ def summary(results: Mapping[str, Any]) -> str:
         return f"{spans}: no model is in all of them."
     best, metric = models[0], results["metrics"][0]
     words = METRIC_WORDS[metric]
-    said = f"{spans}: {best} ranks best, {words} {results['models'][best][metric]['value']:.3f}"
+    mean = f"{words} {results['models'][best][metric]['value']:.3f}"
+    if len(models) == 1:
+        return f"{spans}: only {best} has runs in all of them, {mean}."
+    said = f"{spans}: {best} ranks best, {mean}"
     for gap in results["comparisons"]:
         if (gap["a"], gap["b"], gap["metric"]) == (best, *models[1:2], metric):
             ends = [decimal(gap[end], sign="+") for end in ("low", "high") if gap[end] is not None]

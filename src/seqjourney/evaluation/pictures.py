@@ -10,9 +10,10 @@ can be selected, and is scaled with the page; outlines from matplotlib's font wo
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +36,9 @@ _REFERENCE: Any = {"color": "#8c8c8c", "linewidth": 0.9}
 HALF_WIDTH, FULL_WIDTH = 5.1, 9.4  # inches; the page scales them to its columns
 MAX_PANELS = 6
 BINS = 15
+
+Styles = Mapping[str, Mapping[str, Any]]
+"""Model -> `model_style`."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -70,6 +74,12 @@ def _drawing() -> Iterator[None]:
         yield
 
 
+def model_styles(rankings: Iterable[Iterable[str]]) -> Styles:
+    """Give each model of a report one style: the first ranking's order, then who is new in each."""
+    models = dict.fromkeys(model for ranking in rankings for model in ranking)
+    return {model: model_style(place) for place, model in enumerate(models)}
+
+
 def model_style(position: int) -> dict[str, Any]:
     """Colour and dash pattern of the model at `position`; 35 pairs before one repeats."""
     return {
@@ -78,15 +88,17 @@ def model_style(position: int) -> dict[str, Any]:
     }
 
 
-def precision_recall(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
+def precision_recall(
+    curves: Mapping[str, Curve], base_rate: float, styles: Styles, prefix: str
+) -> str:
     """How clean is the list, as more of the positives are found? Curves have R = 1."""
     with _drawing():
         figure, axes = _single(HALF_WIDTH, 4.0)
         recall = np.linspace(0.01, 1, 100)
-        for position, (name, curve) in enumerate(curves.items()):
+        for name, curve in curves.items():
             found, flagged = curve.found_steps[0], curve.flagged_steps[0]
             step = np.searchsorted(found, recall * found[-1] * (1 - 1e-12))
-            axes.plot(recall, found[step] / flagged[step], label=name, **model_style(position))
+            axes.plot(recall, found[step] / flagged[step], label=name, **styles[name])
         axes.axhline(base_rate, **_REFERENCE)
         axes.annotate(f"base rate {100 * base_rate:.1f} %", (0.01, base_rate), (0, -3), color=FAINT,
                       textcoords="offset points", va="top", fontsize=8.5)  # fmt: skip
@@ -97,7 +109,7 @@ def precision_recall(curves: Mapping[str, Curve], base_rate: float, prefix: str)
         return _svg(figure, prefix, "Precision against recall of each model")
 
 
-def gain(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
+def gain(curves: Mapping[str, Curve], base_rate: float, styles: Styles, prefix: str) -> str:
     """How many of the positives are reached by contacting the top of the list?"""
     with _drawing():
         figure, axes = _single(HALF_WIDTH, 4.0)
@@ -108,10 +120,10 @@ def gain(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
         axes.annotate("random order", (0.5, 0.5), (12, -14), color=FAINT, fontsize=8.5,
                       textcoords="offset points", va="top")  # fmt: skip
         share = np.linspace(0, 1, 101)
-        for position, (name, curve) in enumerate(curves.items()):
+        for name, curve in curves.items():
             flagged, found = np.append(0.0, curve.flagged[0]), np.append(0.0, curve.found[0])
             reached = np.interp(share * flagged[-1], flagged, found) / found[-1]
-            axes.plot(share, reached, label=name, **model_style(position))
+            axes.plot(share, reached, label=name, **styles[name])
         axes.set(xlim=(0, 1.005), ylim=(0, 1.02), xlabel="Share of customers contacted, best first",
                  ylabel="Share of positives reached")  # fmt: skip
         _percent(axes.xaxis, axes.yaxis)
@@ -120,15 +132,19 @@ def gain(curves: Mapping[str, Curve], base_rate: float, prefix: str) -> str:
 
 
 def calibration(
-    label: np.ndarray, weight: np.ndarray, probabilities: Mapping[str, np.ndarray], prefix: str
+    label: np.ndarray,
+    weight: np.ndarray,
+    probabilities: Mapping[str, np.ndarray],
+    styles: Styles,
+    prefix: str,
 ) -> str:
     """Can the probability be taken at its word? One panel per model, equal-mass bins."""
     with _drawing():
         binned = {name: _reliability(label, weight, p) for name, p in _first(probabilities)}
         top = min(1.0, 1.06 * max(float(b[:, [0, 3]].max()) for b in binned.values()))
         figure, panels = _panels(len(binned))
-        for position, (axes, (name, bins)) in enumerate(zip(panels, binned.items(), strict=True)):
-            style = model_style(position)
+        for axes, (name, bins) in zip(panels, binned.items(), strict=True):
+            style = styles[name]
             promised, observed, low, high = bins.T
             axes.plot([0, 1], [0, 1], **_REFERENCE)
             axes.vlines(promised, low, high, color=style["color"], linewidth=1.3, alpha=0.75)
@@ -139,10 +155,16 @@ def calibration(
         return _svg(figure, prefix, "Observed share against probability given")
 
 
-def value_deciles(groups: Mapping[str, Sequence[Mapping[str, float | None]]], prefix: str) -> str:
+def value_deciles(
+    groups: Mapping[str, Sequence[Mapping[str, float | None]]],
+    currency: str | None,
+    styles: Styles,
+    prefix: str,
+) -> str:
     """Does the money come in that was expected? Customers in ten groups, the least expected first.
 
     Below a hundredth of the highest mean the axis is linear, since groups may bring in nothing.
+    `currency` is the data's, None where it has no name.
     """
     with _drawing():
         figure, panels = _panels(min(len(groups), MAX_PANELS))
@@ -150,8 +172,9 @@ def value_deciles(groups: Mapping[str, Sequence[Mapping[str, float | None]]], pr
         keys = ("expected", "actual", "low", "high")
         everything = [g[key] or 0.0 for _, of in shown for g in of for key in keys]
         lowest, highest = min(0.0, *everything), max(1e-9, *everything)
-        for position, (axes, (name, of)) in enumerate(zip(panels, shown, strict=True)):
-            style = model_style(position)
+        ticks = _money_ticks(lowest, highest)
+        for axes, (name, of) in zip(panels, shown, strict=True):
+            style = styles[name]
             place = np.arange(1, len(of) + 1)
             for x, group in zip(place, of, strict=True):
                 if group["low"] is not None and group["high"] is not None:
@@ -163,10 +186,13 @@ def value_deciles(groups: Mapping[str, Sequence[Mapping[str, float | None]]], pr
                       markeredgewidth=1.8, label="expected")  # fmt: skip
             axes.set_yscale("symlog", linthresh=highest / 100)
             axes.set(xticks=place[::3], title=_short(name), ylim=(1.4 * lowest, 1.5 * highest))
+            axes.set_yticks(ticks)
+            axes.set_yticks([], minor=True)
             # The usual labels of a logarithmic axis are formulas, which nothing typesets here.
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         _legend_below(panels[0], 2)
-        _share_labels(panels, "Tenth of the customers", "Mean value of a customer")
+        money = f"Mean value of a customer, {currency}" if currency else "Mean value of a customer"
+        _share_labels(panels, "Tenth of the customers", money)
         return _svg(figure, prefix, "Mean value expected and actual by tenth of the customers")
 
 
@@ -201,7 +227,11 @@ def score_distribution(
 
 
 def forest(
-    estimates: Mapping[str, Mapping[str, float | None]], base_rate: float, title: str, prefix: str
+    estimates: Mapping[str, Mapping[str, float | None]],
+    base_rate: float,
+    title: str,
+    styles: Styles,
+    prefix: str,
 ) -> str:
     """Which model is best, and how sure is that? One row per model with its interval."""
     with _drawing():
@@ -209,7 +239,7 @@ def forest(
         names = list(estimates)
         for row, name in enumerate(names):
             value, low, high = (estimates[name][part] for part in ("value", "low", "high"))
-            colour = model_style(row)["color"]
+            colour = styles[name]["color"]
             if value is None:
                 continue
             if low is not None and high is not None:
@@ -246,6 +276,14 @@ def _reliability(label: np.ndarray, weight: np.ndarray, probability: np.ndarray)
         low, high = _wilson(observed, n)
         rows.append((float(w[inside] @ p[inside] / mass), observed, low, high))
     return np.array(rows)
+
+
+def _money_ticks(lowest: float, highest: float) -> list[float]:
+    """Return 0 and round amounts, three times apart, outside the linear part of the axis."""
+    digits = range(math.floor(math.log10(highest)) - 2, math.floor(math.log10(highest)) + 2)
+    amounts = [m * 10.0**d for d in digits for m in (1, 3) if m * 10.0**d > highest / 100]
+    owed = [-a for a in amounts if a <= -lowest]
+    return [*owed[::-1], 0.0, *(a for a in amounts if a <= 1.5 * highest)]
 
 
 def _wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from seqjourney.evaluation import pictures
-from seqjourney.evaluation.ablation import MEANINGS
+from seqjourney.evaluation.ablation import MEANINGS, REMOVED
 from seqjourney.evaluation.bootstrap import LEVEL
 from seqjourney.evaluation.calibrator_choice import MIN_OUTCOMES as MIN_CALIBRATION_OUTCOMES
 from seqjourney.evaluation.gate_results import percent
@@ -23,7 +23,7 @@ from seqjourney.evaluation.metrics import METRICS, Metric
 from seqjourney.evaluation.predictions import TaskPredictions
 from seqjourney.evaluation.ranking import DEPTHS_PERCENT, accumulate, rank, tiebreak
 from seqjourney.evaluation.results import MIN_OUTCOMES
-from seqjourney.evaluation.times import TIME_METRICS
+from seqjourney.evaluation.times import TIME_METRICS, order_of, over_horizons
 from seqjourney.evaluation.trials import caution, trials
 from seqjourney.evaluation.value import VALUE_METRICS
 from seqjourney.evaluation.verdict import headline_of, not_clearly_worse, verdict
@@ -42,8 +42,14 @@ VALUE_COLUMNS = (
     "average_precision",
 )
 VALUE_COMPARED_IN_REPORT = ("normalised_gini", "value_share_at_10", "value_mean_absolute_error")
-_PLACES = {"number": 3, "percent": 1, "factor": 2}
-_UNITS = {"number": "", "percent": f"{NO_BREAK}%", "factor": f"{NO_BREAK}×"}
+_PLACES = {"number": 3, "percent": 1, "factor": 2, "days": 1, "money": 2}
+_UNITS = {
+    "number": "",
+    "percent": f"{NO_BREAK}%",
+    "factor": f"{NO_BREAK}×",
+    "days": f"{NO_BREAK}days",
+    "money": "",
+}
 
 
 def write_report(
@@ -75,6 +81,8 @@ def build(
 ) -> dict[str, Any]:
     """Everything the templates show, one entry of `tasks` per task."""
     by_name = {task.task: task for task in predictions}
+    # A model looks alike in all of a report, wherever it ranks.
+    styles = pictures.model_styles(results["models"] for results in metrics["tasks"].values())
     return {
         "data": metrics["data"],
         "level": round(100 * LEVEL),
@@ -82,6 +90,7 @@ def build(
         "min_outcomes": MIN_OUTCOMES,
         "min_calibration_outcomes": MIN_CALIBRATION_OUTCOMES,
         "max_panels": pictures.MAX_PANELS,
+        "questions": over_horizons(metrics["tasks"]),
         "tasks": [
             {
                 "name": name,
@@ -109,14 +118,12 @@ def build(
                 "pairs": _pairs(results),
                 "over_periods": _over_periods(results),
                 "all_pairs": len(results["models"]) <= ALL_PAIRS_MODELS,
-                "ablations": _ablations(results),
+                "ablations": (poorer := _ablations(results)),
+                "removed": {m: REMOVED[name] for name, m in MEANINGS.items() if m in poorer},
                 "explained": next((m for m in results["models"] if m in results["examples"]), None),
                 "reasons": sorted({r for part in results["excluded"].values() for r in part}),
-                "pictures": _pictures(by_name[name].split("test"), results, f"t{position}"),
-                "styles": {
-                    model: pictures.model_style(place)
-                    for place, model in enumerate(results["models"])
-                },
+                "pictures": _pictures(by_name[name].split("test"), results, styles, f"t{position}"),
+                "styles": styles,
             }
             for position, (name, results) in enumerate(metrics["tasks"].items(), start=1)
         ],
@@ -144,8 +151,10 @@ def _named(known: Sequence[Metric], names: Sequence[str]) -> list[Metric]:
     return [by_name[name] for name in names]
 
 
-def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) -> dict[str, Markup]:
-    """Draw the pictures of a task; the order of models, and so their colours, is the table's."""
+def _pictures(
+    test: TaskPredictions, results: Mapping[str, Any], styles: pictures.Styles, prefix: str
+) -> dict[str, Markup]:
+    """Draw the pictures of a task; the order of models is the table's."""
     label = test.snapshots["label"].to_numpy(np.float64)
     weight = test.snapshots["weight"].to_numpy(np.float64)
     cutoff_us = test.snapshots["cutoff"].to_numpy("datetime64[us]").astype(np.int64)
@@ -160,15 +169,19 @@ def _pictures(test: TaskPredictions, results: Mapping[str, Any], prefix: str) ->
     estimates = {model: values[headline.name] for model, values in results["models"].items()}
     random = 0.0 if "value" in results else base
     drawn = {
-        "forest": pictures.forest(estimates, random, headline.title, f"{prefix}-forest"),
-        "precision_recall": pictures.precision_recall(curves, base, f"{prefix}-pr"),
-        "gain": pictures.gain(curves, base, f"{prefix}-gain"),
-        "calibration": pictures.calibration(label, weight, probabilities, f"{prefix}-calibration"),
+        "forest": pictures.forest(estimates, random, headline.title, styles, f"{prefix}-forest"),
+        "precision_recall": pictures.precision_recall(curves, base, styles, f"{prefix}-pr"),
+        "gain": pictures.gain(curves, base, styles, f"{prefix}-gain"),
+        "calibration": pictures.calibration(
+            label, weight, probabilities, styles, f"{prefix}-calibration"
+        ),
         "scores": pictures.score_distribution(label, weight, probabilities, f"{prefix}-scores"),
     }
     if "value" in results:
         deciles = {model: results["value"]["deciles"][model] for model in results["models"]}
-        drawn["deciles"] = pictures.value_deciles(deciles, f"{prefix}-deciles")
+        drawn["deciles"] = pictures.value_deciles(
+            deciles, results["value"]["currency"], styles, f"{prefix}-deciles"
+        )
     # Safe: matplotlib escapes the text that it writes into an SVG.
     return {name: Markup(svg) for name, svg in drawn.items()}
 
@@ -242,6 +255,7 @@ def _render(template: str, page: Mapping[str, Any]) -> str:
         points=points,
         before=before,
         lead=lead,
+        lead_range=lead_range,
     )
 
 
@@ -280,9 +294,15 @@ def before(days: float) -> str:
     return f"{whole:,} {unit}{'s' if whole != 1 else ''} before"
 
 
-def lead(days: float | None) -> str:
+def lead(entry: Mapping[str, float | None], part: str = "value") -> str:
     """Print how many days early a warning came; None: it never did."""
+    days = entry[part]
     return "never" if days is None else decimal(days, 0)
+
+
+def lead_range(entry: Mapping[str, float | None]) -> str:
+    """Print the interval of such a time."""
+    return f"{lead(entry, 'low')} to {lead(entry, 'high')}"
 
 
 def day(iso: str) -> str:
@@ -293,5 +313,8 @@ def day(iso: str) -> str:
 
 
 def words(name: str) -> str:
-    """Turn a key such as `company_only` into words."""
+    """Turn a key such as `company_only`, or a task such as `time_to@7d`, into words."""
+    question, horizon = order_of(name)
+    if horizon:
+        return f"{words(question)}, by {name.rpartition('@')[2]}"
     return name.replace("_", " ")

@@ -53,10 +53,12 @@ def task_results(
     seed: int,
     excluded: Mapping[str, Mapping[str, int]] | None = None,
     times: Times | None = None,
+    currency: str | None = None,
 ) -> dict[str, Any]:
     """Measure one task: the entry of `tasks` in metrics.json, models sorted best first.
 
     `times` has all horizons of a `time_to` task, of which this is the longest.
+    `currency` is that of a `sum` task's values.
     """
     test = predictions.split("test")
     groups = {("slice", column, value): rows for column, value, rows in _slices(test)}
@@ -66,7 +68,8 @@ def task_results(
     if test.expected:
         values, deciles = measure_values(test, replicates, seed)
         headline = {name: headline[name] | values[name] for name in headline}
-        value = {"total": weighted_total(test.snapshots), "deciles": deciles}
+        total = weighted_total(test.snapshots)
+        value = {"total": total, "currency": currency, "deciles": deciles}
     when = None
     if times is not None:
         measured_times, when = measure_times(times, replicates, seed)

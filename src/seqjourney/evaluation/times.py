@@ -11,7 +11,7 @@ Shapes: interval, expected (n,); weights (R, n); K horizons.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,10 +32,10 @@ _ALL = [
            "often the model expected it earlier of that one; 0.5 is a coin, ties count half."),
     Metric("expected_time_error", "Error of the expected time",
            "Mean distance in days between the expected time to the event and the time it took, "
-           "both counted up to the longest horizon; lower is better.", "lower"),
+           "both counted up to the longest horizon; lower is better.", "lower", "days"),
     Metric("expected_time_bias", "Bias of the expected time",
            "Mean expected less mean actual time in days, both counted up to the longest horizon.",
-           "zero"),
+           "zero", "days"),
 ]  # fmt: skip
 TIME_METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 TIME_COMPARED = ("concordance", "expected_time_error")
@@ -67,6 +67,21 @@ def find_times(tasks: Sequence[TaskPredictions], split: str) -> dict[str, Times]
         if len(asked) > 1 and all(_alike(asked[-1], other) for other in asked[:-1]):
             found[asked[-1].task] = _side_by_side(horizons, asked)
     return found
+
+
+def over_horizons(tasks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each `time_to` question of `tasks` in metrics.json: its `name` and its `horizons`.
+
+    `horizons` are the names of its tasks, from short to long; the last one has `times`.
+    """
+    return [
+        {
+            "name": (question := name.rpartition("@")[0]),
+            "horizons": sorted((t for t in tasks if order_of(t)[0] == question), key=order_of),
+        }
+        for name, results in tasks.items()
+        if "times" in results
+    ]
 
 
 def order_of(task: str) -> tuple[str, timedelta]:

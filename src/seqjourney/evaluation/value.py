@@ -32,7 +32,7 @@ _ALL = [
            "Correlation of the ranks of what was expected and what came in; ties share a rank."),
     Metric("value_mean_absolute_error", "Mean absolute error",
            "Mean distance between what was expected of a customer and what came in, in money; "
-           "lower is better.", "lower"),
+           "lower is better.", "lower", "money"),
     Metric("value_total_bias", "Total bias",
            "All that was expected over all that came in, less 1; below zero too little was "
            "expected.", "zero", "percent"),
