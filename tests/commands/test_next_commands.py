@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import seqjourney
 from seqjourney.commands.evaluate_next import evaluate_next, find_next_runs
 from seqjourney.commands.export import export
 from seqjourney.commands.prepare import prepare
@@ -74,8 +73,6 @@ def test_runs_of_a_next_task_are_trained_compared_and_refused_elsewhere(
     assert "Split by time" in report and "| gru |" in report and "95 %" in report
     assert "next_event: which event comes next" in capsys.readouterr().out
 
-    with pytest.raises(ConfigError, match="a run of a next task"):
-        seqjourney.load(gru)
     with pytest.raises(ConfigError, match="a run of a next task"):
         export(gru, tmp_path / "exported")
 

@@ -62,7 +62,9 @@ def train_next(config: NextConfig) -> NextRun:
         )
     predictor = build_next_predictor(config)
     with writing_run(config) as partial:
-        data = build_next_data(open_store(config.prepared / "store"), config.task)
+        data = build_next_data(
+            open_store(config.prepared / "store"), config.task, config.data.label_only_events
+        )
         predictor.fit(data, config.trainer, config.seed, partial)
         run = _write(config, data, predictor, partial, started)
     told = ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items())

@@ -17,16 +17,17 @@ from seqjourney.models.learning import accelerator_for, begin, learn, loggers
 from seqjourney.models.network import SCORING_TOKENS, read_network, score_windows
 from seqjourney.models.next_head import NextNetwork
 from seqjourney.sequences.batching import Windows, build_windows
-from seqjourney.sequences.next_cases import NextData
+from seqjourney.sequences.next_cases import NextData, questions_at_once
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
 FILE = "next_model.pt"
 _FORMAT = 2
-_CHUNK = 512  # questions whose scores of all values are held at once
 
 
 class NextNetworkPredictor:
     """GRU or transformer, with a head that compares with every value of a field."""
+
+    log_scores = True
 
     def __init__(self, config: NetworkConfig, logger: LoggerConfig | None = None):
         if config.members > 1:
@@ -78,9 +79,10 @@ class NextNetworkPredictor:
         """Yield scores of all values, (q, V) float32, for consecutive questions."""
         assert self.model is not None
         queries = torch.from_numpy(self.queries(data))
-        with torch.inference_mode():
-            for chunk in queries.split(_CHUNK):
-                yield self.model.scores(chunk).numpy()
+        for chunk in queries.split(questions_at_once(data.values)):
+            with torch.inference_mode():  # ends before others go on with what is yielded
+                scores = self.model.scores(chunk).numpy()
+            yield scores
 
     def queries(self, data: NextData) -> np.ndarray:
         """Return the answer to each question before it is compared with values, (Q, D)."""
