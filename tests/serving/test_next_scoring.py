@@ -17,11 +17,11 @@ from seqjourney.commands.score import score
 from seqjourney.commands.train_next import train_next
 from seqjourney.config import DataConfig, NextConfig, parse
 from seqjourney.errors import ConfigError, DataError
+from seqjourney.evaluation.next_best import most_likely
 from seqjourney.evaluation.next_ranks import NEVER, read_ranks
 from seqjourney.sequences.next_cases import NextData, build_next_data
 from seqjourney.sequences.store import open_store
 from seqjourney.serving import bulk
-from seqjourney.serving.next_scorer import most_likely
 
 CUTOFF = "2023-10-01"
 TASK = {
@@ -249,28 +249,20 @@ def test_options_that_do_not_fit_are_refused(next_run_of: NextRunOf, tmp_path: P
         (tmp_path / "counts.npz").rename(run / "counts.npz")
 
 
-class _Fixed:
-    """Scores as given."""
-
-    def __init__(self, scores: list[list[float]], *, log_scores: bool):
-        self._scores, self.log_scores = np.array(scores), log_scores
-
-    def scores(self, data: NextData) -> Any:
-        yield self._scores[: len(data.snapshots)]
-
-
 def test_of_equal_values_the_more_frequent_comes_first(small_log: Any):
     task = parse(NextConfig.model_fields["task"].annotation, TASK, "task")
     data = build_next_data(open_store(small_log.prepared / "store"), task).of("test")
     two = data.of("test")
     two = NextData(task, two.store, two.tokenizer, two.snapshots.iloc[:2].reset_index(drop=True))
     scores = [[0.0, 2.0, 1.0, 2.0, 1.0, 1.0], [1.0] * 6]
-    question, rank, value, score_, share = most_likely(two, _Fixed(scores, log_scores=False), 4)
-    assert question.tolist() == [0] * 4 + [1] * 4 and rank.tolist() == [1, 2, 3, 4] * 2
-    assert value.tolist() == [1, 3, 2, 4, 0, 1, 2, 3]
-    assert score_.tolist() == [2, 2, 1, 1, 1, 1, 1, 1]
-    np.testing.assert_allclose(share[:4], np.array([2, 2, 1, 1]) / 7)
-    share = most_likely(two, _Fixed(scores, log_scores=True), 1)[-1]
+    chunks = [np.array(scores)]
+    best = most_likely(two, chunks, 4, log_scores=False)
+    assert best.question.tolist() == [0] * 4 + [1] * 4
+    assert best.rank.tolist() == [1, 2, 3, 4] * 2
+    assert best.value.tolist() == [1, 3, 2, 4, 0, 1, 2, 3]
+    assert best.score.tolist() == [2, 2, 1, 1, 1, 1, 1, 1]
+    np.testing.assert_allclose(best.probability[:4], np.array([2, 2, 1, 1]) / 7)
+    share = most_likely(two, chunks, 1, log_scores=True).probability
     np.testing.assert_allclose(share, [np.exp(2) / np.exp(scores[0]).sum(), 1 / 6])
     with pytest.raises(DataError, match="scores that are not numbers"):
-        most_likely(two, _Fixed([[np.nan] * 6] * 2, log_scores=True), 1)
+        most_likely(two, [np.full((2, 6), np.nan)], 1, log_scores=True)

@@ -100,6 +100,8 @@ def _write(
     partial: Path,
     started: float,
 ) -> NextRun:
+    from seqjourney.evaluation.next_answered import LISTED, answered, write_answered
+    from seqjourney.evaluation.next_best import Best, joined, noting
     from seqjourney.evaluation.next_metrics import gains
     from seqjourney.evaluation.next_ranks import (
         draw_negatives,
@@ -109,11 +111,16 @@ def _write(
         write_ranks,
     )
 
-    tables = []
+    tables: list[pd.DataFrame] = []
+    best: list[Best] = []
     for split in ("validation", "test"):
-        asked = data.of(split)
-        ranks = rank_values(asked, predictor.scores(asked), draw_negatives(asked))
+        asked, best = data.of(split), []
+        scores = noting(
+            asked, predictor.scores(asked), LISTED, best, log_scores=predictor.log_scores
+        )
+        ranks = rank_values(asked, scores, draw_negatives(asked))
         tables.append(ranks_table(asked, ranks, config.model.name, config.run_name))
+    write_answered(answered(data, joined(best)), partial)
     write_ranks(pd.concat(tables, ignore_index=True), partial / RANKS)
     validation = tables[0][tables[0]["ranking"] == "full"]
     metrics = {

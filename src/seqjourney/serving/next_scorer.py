@@ -5,7 +5,6 @@ network the softmax over all values that may come, of counts each value's share 
 are not calibrated, and a value that training never saw has none. Values with equal scores keep
 the vocabulary's order, the most frequent first.
 
-Shapes: Q questions, V values of the vocabulary.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ import pandas as pd
 import pyarrow as pa
 
 from seqjourney.config import NextTaskConfig, TaskConfig
-from seqjourney.errors import ConfigError, DataError
+from seqjourney.errors import ConfigError
+from seqjourney.evaluation.next_best import most_likely
 from seqjourney.events.consent.policy import ConsentPolicy
-from seqjourney.sequences.next_cases import NextData, evenly_spaced, seen
+from seqjourney.sequences.next_cases import NextData, evenly_spaced
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 from seqjourney.serving.loaded import ASKED, WHO, Loaded, moment_of, require_frame
@@ -115,11 +115,15 @@ class NextScorer(Loaded):
         known = np.flatnonzero(data.snapshots["end"].to_numpy() > 0)
         asked = as_trained(NextData(self.task, data.store, self.tokenizer, data.snapshots), known)
         words = np.array(self.tokenizer.vocabulary[self.task.field], object)
-        question, rank, value, score, probability = most_likely(asked, self.model, self.k)
-        found = keys.iloc[known[question]].assign(
-            rank=rank, next_value=words[value], score=score, probability=probability
+        scores = self.model.scores(asked) if len(known) else ()
+        best = most_likely(asked, scores, self.k, log_scores=self.model.log_scores)
+        found = keys.iloc[known[best.question]].assign(
+            rank=best.rank,
+            next_value=words[best.value],
+            score=best.score,
+            probability=best.probability,
         )
-        without = np.setdiff1d(np.arange(len(keys)), known[question])
+        without = np.setdiff1d(np.arange(len(keys)), known[best.question])
         # A customer of whom nothing is known, or to whom nothing is left to come, is not lost.
         result = pd.concat([found, keys.iloc[without]]).sort_index(kind="stable")
         return result.astype({"rank": "Int32"}).reset_index(drop=True)
@@ -144,60 +148,3 @@ def as_trained(data: NextData, rows: np.ndarray) -> NextData:
         asked_us = np.asarray(store.times[end, 1])
         chosen["cutoff"] = pd.to_datetime(asked_us, unit="us", utc=True).as_unit("us")
     return replace(data, store=store, snapshots=chosen)
-
-
-def most_likely(data: NextData, model: _NextScores, k: int) -> tuple[np.ndarray, ...]:
-    """Return the k likeliest values of each question.
-
-    Returns:
-        question, rank from 1, value (position in the vocabulary), score and probability; one entry
-        per answer, ordered by question and rank. A question has fewer than k where fewer may come.
-
-    Raises:
-        DataError: a score is not a number.
-    """
-    question, value = seen(data)
-    parts: list[tuple[np.ndarray, ...]] = []
-    start = 0
-    scores = model.scores(data) if len(data.snapshots) else ()
-    for chunk in scores:
-        if np.isnan(chunk).any():
-            raise DataError("a model gave scores that are not numbers; nothing can be ranked.")
-        first, last = np.searchsorted(question, [start, start + len(chunk)])
-        if first < last:
-            chunk = chunk.copy()
-            chunk[question[first:last] - start, value[first:last]] = -np.inf
-        row, best = _best(chunk, k)
-        score = chunk[row, best].astype(np.float64)
-        rank = np.arange(len(row)) - np.searchsorted(row, row) + 1
-        share = _shares(chunk, row, score, log_scores=model.log_scores)
-        parts.append((row + start, rank, best, score, share))
-        start += len(chunk)
-    empty = (np.zeros(0, np.int64),) * 3 + (np.zeros(0),) * 2
-    return tuple(np.concatenate(column) for column in zip(empty, *parts, strict=True))
-
-
-def _best(chunk: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(q, V) -> rows and columns of each row's k highest, best first; of equals the first column.
-
-    A selection leaves open which of equals it takes, so that all of them are taken and sorted.
-    """
-    count = chunk.shape[1]
-    least = np.partition(chunk, count - k, axis=1)[:, count - k] if k < count else chunk.min(1)
-    row, column = np.nonzero((chunk >= least[:, None]) & (chunk > -np.inf))
-    order = np.lexsort((column, -chunk[row, column], row))
-    row, column = row[order], column[order]
-    kept = np.arange(len(row)) - np.searchsorted(row, row) < k
-    return row[kept], column[kept]
-
-
-def _shares(
-    chunk: np.ndarray, row: np.ndarray, score: np.ndarray, *, log_scores: bool
-) -> np.ndarray:
-    """Return what share of all values' scores, (q, V), each chosen one has."""
-    if log_scores:
-        highest = np.maximum(chunk.max(1), np.finfo(chunk.dtype).min)  # where no value may come
-        total = np.exp(chunk - highest[:, None]).sum(1, dtype=np.float64)
-        return np.exp(score - highest[row]) / total[row]
-    total = np.where(chunk > 0, chunk, 0).sum(1, dtype=np.float64)
-    return np.divide(score, total[row], out=np.zeros_like(score), where=total[row] > 0)
