@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 
 from seqjourney.commands.evaluate_next import evaluate_next, find_next_runs
-from seqjourney.commands.export import export
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.train import train
 from seqjourney.commands.train_next import train_next
-from seqjourney.config import Config, DataConfig, NextConfig, parse
+from seqjourney.config import Config, DataConfig, NextConfig, parse, served_config
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.next_ranks import read_ranks
 
@@ -90,8 +89,9 @@ def test_runs_of_a_next_task_are_trained_compared_and_refused_elsewhere(
     assert wrong[0]["count"] == pairs.loc[pairs["target"] != pairs["answer"], "count"].max()
     assert "next_event: which event comes next" in capsys.readouterr().out
 
-    with pytest.raises(ConfigError, match="a run of a next task"):
-        export(gru, tmp_path / "exported")
+    about = json.loads((gru / "run.json").read_text())["config"]
+    with pytest.raises(ConfigError, match="a run of a next task, which the service does not"):
+        served_config(about, "run.json")
 
 
 def test_models_answer_the_kind_of_task_that_they_are_for(

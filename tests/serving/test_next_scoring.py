@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import seqjourney
+from models.random_histories import draw
+from seqjourney.commands.evaluate_next import evaluate_next
+from seqjourney.commands.export import export
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.score import score
 from seqjourney.commands.train_next import train_next
@@ -19,9 +24,12 @@ from seqjourney.config import DataConfig, NextConfig, parse
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.next_best import most_likely
 from seqjourney.evaluation.next_ranks import NEVER, read_ranks
+from seqjourney.models.next_network import NextNetworkPredictor
+from seqjourney.sequences import next_cases
 from seqjourney.sequences.next_cases import NextData, build_next_data
 from seqjourney.sequences.store import open_store
 from seqjourney.serving import bulk
+from seqjourney.serving.backends import FILES, open_program
 
 CUTOFF = "2023-10-01"
 TASK = {
@@ -247,6 +255,78 @@ def test_options_that_do_not_fit_are_refused(next_run_of: NextRunOf, tmp_path: P
             seqjourney.load(run)
     finally:
         (tmp_path / "counts.npz").rename(run / "counts.npz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [("gru", "torchscript"), ("gru", "onnx"), ("transformer", "torchscript"),
+     ("transformer", "onnx"), ("transformer", "torch_export")],
+)  # fmt: skip
+def test_every_back_end_answers_as_the_network(
+    kind: str,
+    backend: Any,
+    next_run_of: NextRunOf,
+    frame: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    if backend == "onnx":
+        pytest.importorskip("onnx", reason="needs the onnx extra")
+        pytest.importorskip("onnxruntime", reason="needs the onnx extra")
+    run = next_run_of(kind)
+    exported = export(run, kind=backend)
+    monkeypatch.setattr(next_cases, "_AT_ONCE", 5)  # in many pieces
+    found = read(score(run, cutoff=CUTOFF, output=tmp_path / "b", backend=backend, k=1000).folder)
+    expected = read(score(run, cutoff=CUTOFF, output=tmp_path / "eager", k=1000).folder)
+    keys = ["customer_id", "next_value"]  # near ties may change places
+    pd.testing.assert_frame_equal(
+        found.sort_values(keys, ignore_index=True).drop(columns="rank"),
+        expected.sort_values(keys, ignore_index=True).drop(columns="rank"),
+        atol=1e-4,
+    )
+    assert expected["score"].std() > 0.05
+    live = seqjourney.load(exported)
+    assert live.k == 10 and live.kind == kind
+    live.k = 1000
+    again = live.score(frame, CUTOFF).sort_values(keys, ignore_index=True)
+    np.testing.assert_allclose(
+        again["score"], expected.sort_values(keys, ignore_index=True)["score"], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "onnx"])
+def test_an_exported_network_takes_any_shape_and_says_what_it_returns(
+    backend: Any, next_run_of: NextRunOf, tmp_path: Path
+):
+    if backend == "onnx":
+        pytest.importorskip("onnx", reason="needs the onnx extra")
+        pytest.importorskip("onnxruntime", reason="needs the onnx extra")
+    run = next_run_of("gru")
+    program, extra = open_program(export(run, tmp_path / Path(FILES[backend]).name, kind=backend))
+    network = NextNetworkPredictor.load(run)
+    for shape in ((1, 1, 1), (2, 1, 5), (5, 33, 3), (1, 200, 1), (3, 7, 4)):
+        inputs = draw(np.random.default_rng(0), network.tokenizer, *shape)
+        with torch.inference_mode():
+            expected = network.model.scores(network.model(*inputs))
+            torch.testing.assert_close(program(*inputs), expected, atol=1e-4, rtol=0)
+        assert expected.shape == (shape[0], shape[2], 4)
+    card = extra["model_card.md"]
+    assert "Predicts: which event comes next, of 4 (next). Split by time" in card
+    assert "returns (B, S, V) float32" in card and "has not been evaluated yet" in card
+
+
+def test_a_model_card_has_the_test_of_the_report_on_these_very_ranks(
+    next_run_of: NextRunOf, tmp_path: Path
+):
+    run = next_run_of("transformer")
+    report = run.parent / "report"
+    evaluate_next([run], report, title="one", replicates=20)
+    value = json.loads((report / "metrics.json").read_text())["rankings"]["full"]["models"]
+    _, extra = open_program(export(run, tmp_path / "model.pt"))
+    assert f"- mrr@20: {value['transformer']['mrr@20']['value']:.4f} [" in extra["model_card.md"]
+    baseline = next_run_of("markov")
+    with pytest.raises(ConfigError, match="is a markov; only networks"):
+        export(baseline)
 
 
 def test_of_equal_values_the_more_frequent_comes_first(small_log: Any):

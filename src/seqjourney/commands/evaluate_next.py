@@ -70,6 +70,7 @@ def evaluate_next(
     from seqjourney.evaluation.next_ranks import read_ranks
     from seqjourney.evaluation.next_report import write_next_report
     from seqjourney.evaluation.next_results import COMPARED, answer_results, ranking_results
+    from seqjourney.events.ledger import sha256_of
 
     if replicates < 2:
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
@@ -106,7 +107,8 @@ def evaluate_next(
             "title": title,
             "split": "test",
             "runs": [
-                {"model": name, "run": str(frame["run"].iloc[0])} for name, frame in frames.items()
+                {"model": name, "run": str(frame["run"].iloc[0]), "ranks": sha256_of(run / RANKS)}
+                for (name, frame), run in zip(frames.items(), runs, strict=True)
             ],
             **measured,
             "limited": limited,

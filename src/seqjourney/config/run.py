@@ -158,7 +158,7 @@ def config_of_run(content: dict[str, Any], where: str) -> Config | NextConfig:
 
 
 def served_config(content: dict[str, Any], where: str) -> Config:
-    """Read the configuration of a run for what takes no `next` tasks yet: export, the service.
+    """Read the configuration of a run for what takes no `next` tasks yet: the service.
 
     Raises:
         ConfigError: it is a run of one, or not the configuration of a run.
@@ -166,7 +166,7 @@ def served_config(content: dict[str, Any], where: str) -> Config:
     config = config_of_run(content, where)
     if isinstance(config, NextConfig):
         raise ConfigError(
-            f"{where}: a run of a next task, which export and the service do not answer yet; "
-            "scripts/score.py scores customers with it, scripts/evaluate.py compares such runs."
+            f"{where}: a run of a next task, which the service does not answer yet; "
+            "scripts/score.py scores customers with it."
         )
     return config

@@ -15,8 +15,8 @@ from seqjourney.errors import ConfigError
 from seqjourney.files import replacing_file
 from seqjourney.models.learning import accelerator_for, begin, learn, loggers
 from seqjourney.models.network import SCORING_TOKENS, read_network, score_windows
-from seqjourney.models.next_head import NextNetwork
-from seqjourney.sequences.batching import Windows, build_windows
+from seqjourney.models.next_head import NextNetwork, NextScores
+from seqjourney.sequences.batching import Batch, Collator, Windows, build_windows
 from seqjourney.sequences.next_cases import NextData, questions_at_once
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
@@ -91,6 +91,18 @@ class NextNetworkPredictor:
         tokens = max(SCORING_TOKENS, self.config.batch_tokens)
         found = score_windows(self.model, data, self.tokenizer, self.config.context, tokens, device)
         return found.reshape(len(data.snapshots), self.config.width).astype(np.float32)
+
+    def program(self) -> NextScores:
+        """Return the network as it is exported: a program that scores all values."""
+        assert self.model is not None
+        return NextScores(self.model).eval()
+
+    def first_batch(self, data: NextData, sequences: int) -> Batch:
+        """Return one batch of up to so many windows, to compare models on."""
+        assert self.tokenizer is not None
+        data = replace(data, tokenizer=self.tokenizer)
+        windows = build_windows(data, self.config.context)
+        return Collator(data, windows)(range(min(sequences, len(windows))))
 
     def save(self, folder: Path) -> None:
         """Write `next_model.pt`: settings, tokenizer and weights as plain data.

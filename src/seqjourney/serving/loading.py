@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqjourney import predictors
-from seqjourney.config import NextConfig, TaskConfig, config_of_run, parse
+from seqjourney.config import NextConfig, NextTaskConfig, TaskConfig, config_of_run, parse
 from seqjourney.errors import DataError
 from seqjourney.evaluation.calibration import read_calibrator
 from seqjourney.events.consent.policy import ConsentPolicy
@@ -20,7 +20,7 @@ from seqjourney.files import read_json
 from seqjourney.provenance import model_fingerprint
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
-from seqjourney.serving.next_scorer import NextScorer
+from seqjourney.serving.next_scorer import ExportedNext, NextScorer
 from seqjourney.serving.scorer import Scorer
 from seqjourney.serving.tokens import READING
 
@@ -134,7 +134,7 @@ class Exported:
         return score_windows(self.module, data, self._tokenizer, self.context)
 
 
-def _load_export(file: Path) -> Scorer:
+def _load_export(file: Path) -> Scorer | NextScorer:
     from seqjourney.serving.backends import open_program
 
     module, content = open_program(file)
@@ -143,6 +143,16 @@ def _load_export(file: Path) -> Scorer:
     with _ours(file):
         about = json.loads(content["seqjourney.json"])
         tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
+        if about["task"]["kind"] == "next":
+            return NextScorer(
+                ExportedNext(module, tokenizer, about["context"]),
+                tokenizer,
+                parse(NextTaskConfig, about["task"], str(file)),
+                about["reading"],
+                about["model"],
+                about["data"],
+                about["fingerprint"],
+            )
         task = parse(TaskConfig, about["task"], str(file))
         return Scorer(
             Exported(module, tokenizer, about["context"], len(task.by_horizon())),

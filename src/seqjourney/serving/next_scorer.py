@@ -22,7 +22,7 @@ from seqjourney.config import NextTaskConfig, TaskConfig
 from seqjourney.errors import ConfigError
 from seqjourney.evaluation.next_best import most_likely
 from seqjourney.events.consent.policy import ConsentPolicy
-from seqjourney.sequences.next_cases import NextData, evenly_spaced
+from seqjourney.sequences.next_cases import NextData, evenly_spaced, questions_at_once
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 from seqjourney.serving.loaded import ASKED, WHO, Loaded, moment_of, require_frame
@@ -127,6 +127,25 @@ class NextScorer(Loaded):
         # A customer of whom nothing is known, or to whom nothing is left to come, is not lost.
         result = pd.concat([found, keys.iloc[without]]).sort_index(kind="stable")
         return result.astype({"rank": "Int32"}).reset_index(drop=True)
+
+
+class ExportedNext:
+    """An exported network: the same batches through another runtime."""
+
+    log_scores = True
+
+    def __init__(self, module: Any, tokenizer: Tokenizer, context: int):
+        self._module, self._tokenizer, self._context = module, tokenizer, context
+
+    def scores(self, data: NextData) -> Iterator[np.ndarray]:
+        """Yield scores of all values, (q, V), for consecutive questions."""
+        from seqjourney.models.network import score_windows
+
+        at_once = questions_at_once(data.values)
+        for start in range(0, len(data.snapshots), at_once):
+            rows = data.snapshots.iloc[start : start + at_once].reset_index(drop=True)
+            piece = replace(data, snapshots=rows)
+            yield score_windows(self._module, piece, self._tokenizer, self._context)
 
 
 def as_trained(data: NextData, rows: np.ndarray) -> NextData:
