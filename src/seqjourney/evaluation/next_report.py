@@ -20,21 +20,21 @@ from seqjourney.evaluation.trials import caution
 from seqjourney.page import NO_BREAK, decimal, write_together
 
 TITLES = {
+    HEADLINE: "MRR@20",
     "hit@1": "First guess right",
     "hit@10": "In the first 10",
     "hit@20": "In the first 20",
     "ndcg@10": "NDCG@10",
-    HEADLINE: "MRR@20",
 }
 MEANINGS = {
+    "MRR@20": "The mean of 1 / rank of the true value, 0 beyond the first 20; models are ranked "
+    "by it.",
     "First guess right (Hit@1)": "The share of questions whose true value the model ranked first: "
     "its accuracy.",
     "In the first 10, 20 (Hit@10, Hit@20)": "The share of questions whose true value is among the "
     "first 10 or 20 of the list; also called recall.",
     "NDCG@10": "As in the first 10, but a true value counts less the further down it stands: "
     "1 / log2(rank + 1).",
-    "MRR@20": "The mean of 1 / rank of the true value, 0 beyond the first 20; models are ranked "
-    "by it.",
     "Ties": "Of values with the same score, the mean over all their orders counts.",
     "Coverage": "How many of the values that may be answered stand in at least one list of 10; a "
     "model that names the same few to everybody covers little.",
