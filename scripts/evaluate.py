@@ -30,6 +30,7 @@ def main(cfg: DictConfig) -> None:
             title=cfg.title or cfg.name,
             replicates=cfg.replicates,
             seed=cfg.seed,
+            command=cli.command_line(),
         )
         return
     folder /= parse(TaskConfig, cli.to_plain(cfg.task), "task").period

@@ -31,6 +31,7 @@ def main(cfg: DictConfig) -> None:
         backend=options["backend"],
         threads=options["threads"],
         overdue=options["overdue"],
+        k=options["k"],
         certificate=Path(options["certificate"]) if options["certificate"] else None,
     )
 

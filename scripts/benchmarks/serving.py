@@ -79,7 +79,7 @@ def main() -> None:
         service, more = measure_service(runs["gru"], shop, *((2, 20) if chosen.quick else (7, 150)))
         figures |= service
         rows += more
-        context = seqjourney.load(runs["gru"]).model.config.context  # type: ignore[attr-defined]
+        context = seqjourney.load(runs["gru"]).model.config.context  # type: ignore[union-attr]
     figures["stream_speedup_over_reencode_500"] = min(speedups, key=lambda s: s.value)
     errors = [row["max_error"] for row in rows if "max_error" in row]
     unit = "log-odds, largest difference to scoring the whole history"

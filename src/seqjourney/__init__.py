@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqjourney.events.ledger import Overdue
+    from seqjourney.serving.next_scorer import NextScorer
     from seqjourney.serving.scorer import Scorer
     from seqjourney.serving.stream import Stream
 
@@ -22,7 +23,7 @@ __version__ = version("seqjourney")
 __all__ = ["Stream", "load"]
 
 
-def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer:
+def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer | NextScorer:
     """Load a run directory or an exported file; see `serving.loading.load`."""
     from seqjourney.serving.loading import load as load_scorer
 

@@ -37,12 +37,15 @@ def describe_versions() -> dict[str, str]:
     return versions
 
 
+_NEXT = ("next_model.pt", "counts.npz")  # of runs of next tasks
+
+
 def model_fingerprint(run: Path) -> str:
     """Identify the trained model of a run folder by its content, wherever the run lies."""
     from seqjourney.events.ledger import sha256_of
     from seqjourney.events.log import digest
 
-    files = [run / name for name in ("run.json", "model.pt", "model.json")]
+    files = [run / name for name in ("run.json", "model.pt", "model.json", *_NEXT)]
     files += sorted(run.glob("trees.*")) + sorted((run / "members").rglob("*.*"))
     return digest([sha256_of(file) for file in files if file.exists()])
 

@@ -9,13 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import seqjourney
 from seqjourney.commands.evaluate_next import evaluate_next, find_next_runs
-from seqjourney.commands.export import export
 from seqjourney.commands.prepare import prepare
 from seqjourney.commands.train import train
 from seqjourney.commands.train_next import train_next
-from seqjourney.config import Config, DataConfig, NextConfig, parse
+from seqjourney.config import Config, DataConfig, NextConfig, parse, served_config
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.next_ranks import read_ranks
 
@@ -71,13 +69,29 @@ def test_runs_of_a_next_task_are_trained_compared_and_refused_elsewhere(
     pairs = found.metrics["rankings"]["full"]["comparisons"]
     assert {pair["a"] for pair in pairs} >= {"gru"} and len({pair["b"] for pair in pairs}) == 1
     report = found.markdown.read_text()
-    assert "Split by time" in report and "| gru |" in report and "95 %" in report
+    assert "Split by time" in report and "\n| gru |" in report and "95 %" in report
+    assert "\n\n|---" not in report and "\n|\n" not in report  # no table is broken
+    page = found.html.read_text()
+    assert "<svg" in page and "https://" not in page and "gru" in page
+    answers = found.metrics["answers"]
+    asked = (ranks["split"] == "test").sum()
+    for rows in (answers["by_frequency"], answers["by_value"]):
+        assert sum(row["questions"] for row in rows) == asked
+        whole = sum(row["questions"] * row["models"]["gru"]["hit@1"]["value"] for row in rows)
+        assert whole / asked == pytest.approx(models["gru"]["hit@1"]["value"])
+    # What was said first and is right, is what the ranks count as right; ties are broken there.
+    pairs = pd.read_parquet(gru / "first_answers.parquet")
+    right = pairs.loc[pairs["target"] == pairs["answer"], "count"].sum()
+    assert pairs["count"].sum() == asked
+    assert right / asked == pytest.approx(models["gru"]["hit@1"]["value"])
+    assert answers["coverage"]["popularity"]["first"] == 1
+    wrong = answers["confusions"]["gru"]
+    assert wrong[0]["count"] == pairs.loc[pairs["target"] != pairs["answer"], "count"].max()
     assert "next_event: which event comes next" in capsys.readouterr().out
 
-    with pytest.raises(ConfigError, match="a run of a next task"):
-        seqjourney.load(gru)
-    with pytest.raises(ConfigError, match="a run of a next task"):
-        export(gru, tmp_path / "exported")
+    about = json.loads((gru / "run.json").read_text())["config"]
+    with pytest.raises(ConfigError, match="a run of a next task, which the service does not"):
+        served_config(about, "run.json")
 
 
 def test_models_answer_the_kind_of_task_that_they_are_for(

@@ -14,22 +14,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy import sparse
 
-from seqjourney.config import NextCountsConfig, TrainerConfig
-from seqjourney.files import replacing_file, write_json
-from seqjourney.sequences.next_cases import NextData, past
+from seqjourney.config import NextCountsConfig, TrainerConfig, parse
+from seqjourney.errors import DataError
+from seqjourney.files import read_json, replacing_file, write_json
+from seqjourney.sequences.next_cases import NextData, past, questions_at_once
 from seqjourney.sequences.tokenizer import FIRST
 
-_CHUNK = 512  # questions whose scores of all values are held at once
 _TUNING = 5_000  # validation questions that choose the settings of rules
 _BACK_OFF = 1e-6  # popularity orders only what no rule knows
 
 
 class NextCounts:
     """One of the four, by `config.kind`."""
+
+    log_scores = False
 
     def __init__(self, config: NextCountsConfig):
         self.config = config
@@ -92,6 +96,27 @@ class NextCounts:
         with replacing_file(folder / "counts.npz") as partial, partial.open("wb") as file:
             sparse.save_npz(file, self._rules)
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        file = folder / "model.json"
+        content = read_json(file)
+        model = cls(parse(NextCountsConfig, content["config"], str(file)))
+        model._decay, model._steps = content["decay"], content["steps"]
+        model._popularity = np.array(content["popularity"])
+        model._counts = np.array(content["followed"])
+        try:
+            model._rules = sparse.load_npz(folder / "counts.npz").tocsr()
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise DataError(
+                f"{folder / 'counts.npz'} is missing or damaged ({error}); train again."
+            ) from None
+        return model
+
     def scores(self, data: NextData) -> Iterator[np.ndarray]:
         """Yield scores of all values, (q, V), for consecutive questions."""
         total, values = len(data.snapshots), data.values
@@ -107,8 +132,9 @@ class NextCounts:
             # Witten-Bell like: a value seen n times leaves 1 / (n + 1) to popularity.
             back_off[:] = 1.0
             back_off[question] = 1.0 / (self._counts[column] + 1.0)
-        for start in range(0, total, _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        at_once = questions_at_once(values)
+        for start in range(0, total, at_once):
+            rows = slice(start, start + at_once)
             known = (history[rows] @ self._rules).toarray()
             yield known + back_off[rows, None] * self._popularity
 

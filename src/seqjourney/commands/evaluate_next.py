@@ -1,7 +1,7 @@
 """`evaluate` on a `next` task: several runs on the same questions, side by side.
 
-Reads each run's `ranks.parquet`; writes `metrics.json` and `report.md`. The difference of every
-model to the best opponent that counts is paired: both are measured on the same replicates.
+Reads each run's `ranks.parquet` and what it says of its answers; writes `metrics.json`, `report.md`
+and `report.html`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from seqjourney.commands.found_runs import mention_other_data
 from seqjourney.commands.train_next import RANKS
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.evaluation.trials import caution, limit_of
-from seqjourney.files import read_json, replacing_file, write_json
+from seqjourney.files import read_json
 
-COUNTS = ("popularity", "recent", "markov", "rules")
 _KEY = ["customer_id", "cutoff", "end", "ranking"]
-_SHOWN = ("hit@1", "hit@10", "ndcg@10", "hit@20", "mrr@20")
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class NextEvaluation:
     metrics: dict[str, Any]
     json: Path
     markdown: Path
+    html: Path
 
 
 def find_next_runs(folder: Path) -> list[Path]:
@@ -49,16 +48,29 @@ def find_next_runs(folder: Path) -> list[Path]:
 
 
 def evaluate_next(
-    runs: Sequence[Path], report_dir: Path, *, title: str, replicates: int = 1000, seed: int = 0
+    runs: Sequence[Path],
+    report_dir: Path,
+    *,
+    title: str,
+    replicates: int = 1000,
+    seed: int = 0,
+    command: str | None = None,
 ) -> NextEvaluation:
     """Compare runs on the test questions and write the report.
+
+    `command` is printed in the report under "how to reproduce"; without it the call of this
+    function is.
 
     Raises:
         DataError: the runs were not asked the same questions.
     """
-    from seqjourney.evaluation.bootstrap import difference
-    from seqjourney.evaluation.next_metrics import gains, next_metrics
+    from importlib.metadata import version
+
+    from seqjourney.evaluation.next_answered import read_answered
     from seqjourney.evaluation.next_ranks import read_ranks
+    from seqjourney.evaluation.next_report import write_next_report
+    from seqjourney.evaluation.next_results import COMPARED, answer_results, ranking_results
+    from seqjourney.events.ledger import sha256_of
 
     if replicates < 2:
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
@@ -81,87 +93,59 @@ def evaluate_next(
     limited = {
         name: limit for name, run in zip(frames, runs, strict=True) if (limit := limit_of(run))
     }
-    results: dict[str, Any] = {}
-    for ranking in sorted(set(first["ranking"])):
-        found = {
-            name: next_metrics(
-                frame[frame["ranking"] == ranking], gains(), replicates=replicates, seed=seed
-            )
-            for name, frame in frames.items()
-        }
-        opponents = [name for name in found if name.split(" ")[0] in COUNTS]
-        best = max(opponents, key=lambda name: found[name]["mrr@20"].value, default=None)
-        results[ranking] = {
-            "models": {
-                name: {
-                    metric: {"value": e.value, "low": e.low, "high": e.high}
-                    for metric, e in each.items()
-                }
-                for name, each in found.items()
-            },
-            "comparisons": [
-                {"a": name, "b": best, "metric": metric, "difference": d.value,
-                 "low": d.low, "high": d.high}
-                for name in found if best is not None and name != best
-                for metric in _SHOWN
-                if (d := difference(found[name][metric], found[best][metric]))
-            ],
-        }  # fmt: skip
+    measured = {"replicates": replicates, "seed": seed}
+    by_ranking = {
+        ranking: {name: frame[frame["ranking"] == ranking] for name, frame in frames.items()}
+        for ranking in sorted(set(first["ranking"]))
+    }
+    results = {
+        ranking: ranking_results(of, limited, **measured) for ranking, of in by_ranking.items()
+    }
+    answered = {name: read_answered(run) for name, run in zip(frames, runs, strict=True)}
     metrics = {
         "data": {
             "title": title,
             "split": "test",
-            "replicates": replicates,
-            "seed": seed,
+            "runs": [
+                {"model": name, "run": str(frame["run"].iloc[0]), "ranks": sha256_of(run / RANKS)}
+                for (name, frame), run in zip(frames.items(), runs, strict=True)
+            ],
+            **measured,
             "limited": limited,
+            "command": command or _call(runs, report_dir, title, replicates, seed),
+            "version": version("seqjourney"),
         },
         "task": task,
         "rankings": results,
+        "answers": answer_results(by_ranking["full"], answered, **measured),
     }
-    report_dir.mkdir(parents=True, exist_ok=True)
-    write_json(report_dir / "metrics.json", metrics)
-    with replacing_file(report_dir / "report.md") as partial:
-        partial.write_text(_markdown(metrics), encoding="utf-8")
+    written = write_next_report(report_dir, metrics)
     for ranking, found_here in results.items():
         say(f"{task['name']}: {task['description']}; {ranking} ranking")
         table(
-            {"model": "left", **dict.fromkeys(_SHOWN, "right")},
-            [(name, *(f"{values[m]['value']:.3f}" for m in _SHOWN[:-1]), _cell(values[_SHOWN[-1]]))
+            {"model": "left", **dict.fromkeys(COMPARED, "right")},
+            [(name, *(f"{values[m]['value']:.3f}" for m in COMPARED[:-1]),
+              _cell(values[COMPARED[-1]]))
              for name, values in found_here["models"].items()],
         )  # fmt: skip
     if limited:
         say(caution(list(limited)))
-    say(f"Split: {task['split']}.", f"Report: {shown(report_dir / 'report.md')}")
-    return NextEvaluation(metrics, report_dir / "metrics.json", report_dir / "report.md")
+    say(f"Split: {task['split']}.", f"Report: {shown(written['report.html'])}")
+    return NextEvaluation(
+        metrics, written["metrics.json"], written["report.md"], written["report.html"]
+    )
 
 
 def _cell(value: dict[str, float]) -> str:
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
-def _markdown(metrics: dict[str, Any]) -> str:
-    task = metrics["task"]
-    lines = [
-        f"# {metrics['data']['title']}",
-        "",
-        f"{task['name']}: {task['description']}. Split {task['split']}. "
-        f"{task['questions'].get('test', 0):,} questions, of which "
-        f"{task['never_seen_in_training'].get('test', 0):,} have an answer that training never "
-        "saw and nobody can find. In brackets 95 % intervals over customers; ties count as the "
-        "mean over all their orders.",
-        *(["", caution(list(metrics["data"]["limited"]))] * bool(metrics["data"]["limited"])),
-        *(["", "The times of this data are an order only, spaced evenly."] * task["even_spacing"]),
-    ]
-    for ranking, results in metrics["rankings"].items():
-        lines += ["", f"## {ranking} ranking", "", f"| model | {' | '.join(_SHOWN)} |",
-                  "|---" * (len(_SHOWN) + 1) + "|"]  # fmt: skip
-        for name, values in results["models"].items():
-            lines.append(f"| {name} | {' | '.join(_cell(values[m]) for m in _SHOWN)} |")
-        for pair in results["comparisons"]:
-            if pair["metric"] == "mrr@20":
-                lines += [
-                    "",
-                    f"{pair['a']} − {pair['b']}, MRR@20: {pair['difference']:+.3f} "
-                    f"[{pair['low']:+.3f}, {pair['high']:+.3f}]",
-                ]
-    return "\n".join(lines) + "\n"
+def _call(runs: Sequence[Path], report_dir: Path, title: str, replicates: int, seed: int) -> str:
+    # Only the last part of a path: a report travels, and the machine's folders do not.
+    names = ", ".join(f"Path({run.name!r})" for run in runs)
+    return (
+        "from pathlib import Path\n"
+        "from seqjourney.commands.evaluate_next import evaluate_next\n"
+        f"evaluate_next([{names}], Path({report_dir.name!r}), title={title!r}, "
+        f"replicates={replicates}, seed={seed})"
+    )

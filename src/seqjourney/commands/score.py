@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjourney.cli import say, shown
-from seqjourney.config import nearest, served_config
+from seqjourney.config import NextConfig, config_of_run, nearest
 from seqjourney.errors import ConfigError, DataError
 from seqjourney.files import read_json
 from seqjourney.predictors import NETWORKS
@@ -28,6 +28,7 @@ def score(
     threads: int | None = None,
     overdue: str = "refuse",
     certificate: Path | None = None,
+    k: int = 10,
     progress: bool = True,
 ) -> Any:
     """Score every customer of prepared data or of an event log.
@@ -45,6 +46,7 @@ def score(
         overdue: `refuse` a run that should have been retrained after an erasure, or `allow` it.
         certificate: the `certificates.json` of a report, or its folder: also say who may be acted
             on, if this model is certified.
+        k: of a `next` task, how many of the likeliest values each customer is given.
         progress: show a bar on a terminal.
 
     Returns:
@@ -69,11 +71,19 @@ def score(
     if not (run / "run.json").exists():
         raise DataError(f"{run} is not a run: it has no run.json. Train the model first.")
     about = read_json(run / "run.json")
+    config = config_of_run(about["config"], str(run / "run.json"))
+    asks_next = isinstance(config, NextConfig)
+    if asks_next and certificate is not None:
+        raise ConfigError(
+            f"certificate={certificate}: {run} says what comes next, and certificates are for "
+            "models of who does something; leave it out."
+        )
     scorer = _load(run, about, backend, overdue)
+    if asks_next:
+        scorer.k = k
     held = scorer.certificate(certificate) if certificate is not None else None
     if held is not None and moment is not None:
         require_in_date(held, moment)  # before the long work
-    config = served_config(about["config"], str(run / "run.json"))
     source = (
         events_source(events, scorer, config.processed)
         if events is not None
@@ -88,9 +98,11 @@ def score(
         data_set=config.data.name if source.prepared is None else source.name,
         data_fingerprint=source.fingerprint,
         cutoff=moment.isoformat() if moment else "latest",
+        k=k if asks_next else None,
     )
     when = f"{moment:%Y%m%dT%H%M%S}" if moment else "latest"
     parts = [run.name, source.name, when, *([backend] if backend != EAGER else [])]
+    parts += [f"top{k}"] if asks_next else []
     default = run.parent / "scores" / "-".join(parts)
     scored = score_in_bulk(
         scorer,
@@ -99,7 +111,7 @@ def score(
         output or default,
         moment,
         threads=threads,
-        side_by_side=_side_by_side(about["kind"], backend),
+        side_by_side=_side_by_side(about["kind"], backend, asks_next=asks_next),
         progress=progress,
         certificate=held,
     )
@@ -110,6 +122,11 @@ def score(
         f"({scored.made} of {scored.shards} shards made now, {time.monotonic() - started:.0f} s)",
         f"Scores: {shown(scored.folder)}",
     )
+    if isinstance(config, NextConfig):
+        say(
+            f"Up to {k:,} rows a customer, the likeliest next {config.task.field} first. "
+            "Probabilities are the model's own, not calibrated; what training never saw has none."
+        )
     if held is not None:
         say(
             f"To act on: {scored.flagged:,} customers; with {held.confidence:.0%} confidence at "
@@ -157,12 +174,12 @@ def _load(run: Path, about: dict[str, Any], backend: str, overdue: str) -> Any:
         torch.set_num_threads(before)
 
 
-def _side_by_side(kind: str, backend: str) -> bool:
-    """Whether shards may be scored at once: a baseline asks the one engine, a GPU is one."""
+def _side_by_side(kind: str, backend: str, *, asks_next: bool) -> bool:
+    """Whether shards may be scored at once: features ask the one engine, a GPU is one."""
     import torch
 
     if kind not in NETWORKS:
-        return False
+        return asks_next  # counts need no features
     return backend != EAGER or not torch.cuda.is_available()
 
 

@@ -64,7 +64,9 @@ def train_next(config: NextConfig) -> NextRun:
         return NextRun(config.run_dir, validation)
     predictor = build_next_predictor(config)
     with writing_run(config) as partial:
-        data = build_next_data(open_store(config.prepared / "store"), config.task)
+        data = build_next_data(
+            open_store(config.prepared / "store"), config.task, config.data.label_only_events
+        )
         predictor.fit(data, config.trainer, config.seed, partial)
         run = _write(config, data, predictor, partial, started)
     told = ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items())
@@ -100,6 +102,8 @@ def _write(
     partial: Path,
     started: float,
 ) -> NextRun:
+    from seqjourney.evaluation.next_answered import LISTED, answered, write_answered
+    from seqjourney.evaluation.next_best import Best, joined, noting
     from seqjourney.evaluation.next_metrics import gains
     from seqjourney.evaluation.next_ranks import (
         draw_negatives,
@@ -109,11 +113,16 @@ def _write(
         write_ranks,
     )
 
-    tables = []
+    tables: list[pd.DataFrame] = []
+    best: list[Best] = []
     for split in ("validation", "test"):
-        asked = data.of(split)
-        ranks = rank_values(asked, predictor.scores(asked), draw_negatives(asked))
+        asked, best = data.of(split), []
+        scores = noting(
+            asked, predictor.scores(asked), LISTED, best, log_scores=predictor.log_scores
+        )
+        ranks = rank_values(asked, scores, draw_negatives(asked))
         tables.append(ranks_table(asked, ranks, config.model.name, config.run_name))
+    write_answered(answered(data, joined(best)), partial)
     write_ranks(pd.concat(tables, ignore_index=True), partial / RANKS)
     validation = tables[0][tables[0]["ranking"] == "full"]
     metrics = {

@@ -35,6 +35,7 @@ from seqjourney.config.run import (
     NextConfig,
     RunConfig,
     TrainerConfig,
+    config_of_run,
     served_config,
 )
 from seqjourney.config.task import CutoffRange, Cutoffs, Eligible, TaskConfig, period_of
@@ -71,6 +72,7 @@ __all__ = [
     "TaskConfig",
     "TrainerConfig",
     "TransformerConfig",
+    "config_of_run",
     "kinds_with",
     "nearest",
     "parse",

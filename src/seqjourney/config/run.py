@@ -146,15 +146,28 @@ class NextConfig(RunConfig):
         return self
 
 
+def config_of_run(content: dict[str, Any], where: str) -> Config | NextConfig:
+    """Read the configuration of a run.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    task = content.get("task")
+    if isinstance(task, dict) and task.get("kind") == "next":
+        return parse(NextConfig, content, where)
+    return parse(Config, content, where)
+
+
 def served_config(content: dict[str, Any], where: str) -> Config:
-    """Read the configuration of a run for what takes no `next` tasks yet: scores, exports, service.
+    """Read the configuration of a run for what takes no `next` tasks yet: the service.
 
     Raises:
         ConfigError: it is a run of one, or not the configuration of a run.
     """
-    if isinstance(task := content.get("task"), dict) and task.get("kind") == "next":
+    config = config_of_run(content, where)
+    if isinstance(config, NextConfig):
         raise ConfigError(
-            f"{where}: a run of a next task, which scoring, export and the service do not answer "
-            "yet; scripts/evaluate.py compares runs of next tasks."
+            f"{where}: a run of a next task, which the service does not answer yet; "
+            "scripts/score.py scores customers with it."
         )
-    return parse(Config, content, where)
+    return config

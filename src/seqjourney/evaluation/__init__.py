@@ -6,7 +6,8 @@ and `probability.py` hold the formulas (`value.py` those of money), `results.py`
 and `report.py` writes them down; `gate.py` certifies who may be acted on. `calibration.py`,
 `calibrator_choice.py`, `value_calibration.py` and `leakage.py` are used before that, when a run is
 trained.
-`next_ranks.py` and `next_metrics.py` are the door and the formulas of `next` tasks.
+`next_ranks.py` and `next_metrics.py` are the door and the formulas of `next` tasks, `next_best.py`
+finds the likeliest values, and `next_results.py` and `next_report.py` write their report.
 """
 
 from __future__ import annotations

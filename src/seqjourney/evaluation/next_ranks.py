@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from seqjourney.errors import DataError
 from seqjourney.files import replacing_file
-from seqjourney.sequences.next_cases import NextData, past
+from seqjourney.sequences.next_cases import NextData, past, seen
 from seqjourney.sequences.tokenizer import FIRST
 
 NEVER = np.iinfo(np.int32).max
@@ -85,8 +85,7 @@ def rank_values(
         DataError: a score is not a number.
     """
     label = data.snapshots["label"].to_numpy() - FIRST
-    seen_question, _, seen_row = past(data) if not data.task.repeats else (np.zeros(0, int),) * 3
-    seen = data.ids()[seen_row] - FIRST
+    seen_question, seen_value = seen(data)
     found: dict[str, list[np.ndarray]] = {"full": [], "sampled": []}
     start = 0
     for chunk in scores:
@@ -103,11 +102,9 @@ def rank_values(
             )  # who was never seen in training is last
             found["sampled"].append(_count(against, own, known))
         first, last = np.searchsorted(seen_question, [start, stop])
-        rows, columns = seen_question[first:last] - start, seen[first:last]
-        if len(rows):
-            gone = columns >= 0
+        if first < last:
             chunk = chunk.copy()
-            chunk[rows[gone], columns[gone]] = -np.inf
+            chunk[seen_question[first:last] - start, seen_value[first:last]] = -np.inf
             chunk[np.arange(len(chunk))[known], true[known]] = own[known]
         counts = _count(chunk, own, known)
         counts[known, 1] -= 1  # itself

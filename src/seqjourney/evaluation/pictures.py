@@ -260,6 +260,20 @@ def forest(
         return _svg(figure, prefix, f"{title} of each model with its interval")
 
 
+def found_within(shares: Mapping[str, Sequence[float]], prefix: str) -> str:
+    """How long must a list be? Share of true values within the first 1, 2, ... of it."""
+    with _drawing():
+        figure, axes = _single(FULL_WIDTH, 3.4)
+        for position, (name, found) in enumerate(shares.items()):
+            axes.plot(range(1, len(found) + 1), found, label=name, **model_style(position))
+        longest = max(len(found) for found in shares.values())
+        axes.set(xlim=(1, longest), ylim=(0, 1.02), xticks=[1, *range(5, longest + 1, 5)],
+                 xlabel="Length of the list", ylabel="Share of true values in it")  # fmt: skip
+        _percent(axes.yaxis)
+        _legend_below(axes, len(shares))
+        return _svg(figure, prefix, "Share of true values found by length of the list")
+
+
 def _reliability(label: np.ndarray, weight: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Equal-mass bins -> (B, 4) of mean probability, observed share, Wilson 95 % interval."""
     order = np.argsort(probability, kind="stable")

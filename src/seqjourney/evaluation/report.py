@@ -68,8 +68,8 @@ def write_report(
         "metrics.json": _json(metrics),
         # Also where there is none: an older certificate must not stay.
         "certificates.json": _json({"certificates": list(certificates)}),
-        "report.md": _render("report.md.j2", page),
-        "report.html": _render("report.html.j2", page),
+        "report.md": fill("report.md.j2", page),
+        "report.html": fill("report.html.j2", page),
     }
     return write_together(Path(report_dir), contents)
 
@@ -241,7 +241,8 @@ def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _render(template: str, page: Mapping[str, Any]) -> str:
+def fill(template: str, page: Mapping[str, Any]) -> str:
+    """Fill a template of ours, with all filters that they use."""
     return render(
         "seqjourney.evaluation",
         template,

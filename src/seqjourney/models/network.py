@@ -136,6 +136,11 @@ class NetworkPredictor:
         tokens = max(SCORING_TOKENS, self.config.batch_tokens)
         return score_windows(self.model, data, self.tokenizer, self.config.context, tokens, device)
 
+    def program(self) -> JourneyModel:
+        """Return the network as it is exported."""
+        assert self.model is not None
+        return self.model.eval()
+
     def first_batch(self, data: TaskData, sequences: int) -> Batch:
         """Return one batch of up to so many windows, to compare models on."""
         assert self.tokenizer is not None
@@ -215,7 +220,8 @@ def score_windows(
 
     Returns:
         (snapshots,) float64; of a `sum` task (snapshots, 2), see `ValueHead`; of a `time_to` one
-        (snapshots, K), see `HazardHead`; of a `next` one (snapshots, D), see `NextNetwork`.
+        (snapshots, K), see `HazardHead`; of a `next` one (snapshots, D), see `NextNetwork`, or
+        (snapshots, V), see `NextScores`.
     """
     model = model.eval()
     if device != "cpu":  # moving, even to where it is, is not for threads that share a GRU

@@ -11,8 +11,6 @@ start from the other's weights.
 Shapes: B windows, T events, S snapshots, D width, V values, Q questions, K negatives.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -108,3 +106,22 @@ class NextNetwork(nn.Module):
         others = others.masked_fill(drawn == truth.unsqueeze(-1), float("-inf"))
         true = (queries * table[truth]).sum(-1) + self.preference[truth]
         return torch.logsumexp(torch.cat([true.unsqueeze(-1), others], dim=-1), -1) - true
+
+
+class NextScores(nn.Module):
+    """A trained network as a program of its own: from events to the scores of all values."""
+
+    table: Tensor
+
+    def __init__(self, network: NextNetwork):
+        """Take over a trained network and its table of values."""
+        super().__init__()
+        self.network = network
+        self.register_buffer("table", network.values().detach())
+
+    def forward(
+        self, categorical: Tensor, numeric: Tensor, times: Tensor, ends: Tensor, cutoffs: Tensor
+    ) -> Tensor:
+        """(B, T, F), (B, T, K), (B, T), (B, S), (B, S) -> scores (B, S, V); see `NextNetwork`."""
+        queries = self.network(categorical, numeric, times, ends, cutoffs)
+        return F.linear(queries, self.table, self.network.preference)

@@ -15,18 +15,19 @@ from seqjourney.errors import ConfigError
 from seqjourney.files import replacing_file
 from seqjourney.models.learning import accelerator_for, begin, learn, loggers
 from seqjourney.models.network import SCORING_TOKENS, read_network, score_windows
-from seqjourney.models.next_head import NextNetwork
-from seqjourney.sequences.batching import Windows, build_windows
-from seqjourney.sequences.next_cases import NextData
+from seqjourney.models.next_head import NextNetwork, NextScores
+from seqjourney.sequences.batching import Batch, Collator, Windows, build_windows
+from seqjourney.sequences.next_cases import NextData, questions_at_once
 from seqjourney.sequences.tokenizer import FIRST, Tokenizer
 
 FILE = "next_model.pt"
 _FORMAT = 2
-_CHUNK = 512  # questions whose scores of all values are held at once
 
 
 class NextNetworkPredictor:
     """GRU or transformer, with a head that compares with every value of a field."""
+
+    log_scores = True
 
     def __init__(self, config: NetworkConfig, logger: LoggerConfig | None = None):
         if config.members > 1:
@@ -78,9 +79,10 @@ class NextNetworkPredictor:
         """Yield scores of all values, (q, V) float32, for consecutive questions."""
         assert self.model is not None
         queries = torch.from_numpy(self.queries(data))
-        with torch.inference_mode():
-            for chunk in queries.split(_CHUNK):
-                yield self.model.scores(chunk).numpy()
+        for chunk in queries.split(questions_at_once(data.values)):
+            with torch.inference_mode():  # ends before others go on with what is yielded
+                scores = self.model.scores(chunk).numpy()
+            yield scores
 
     def queries(self, data: NextData) -> np.ndarray:
         """Return the answer to each question before it is compared with values, (Q, D)."""
@@ -89,6 +91,18 @@ class NextNetworkPredictor:
         tokens = max(SCORING_TOKENS, self.config.batch_tokens)
         found = score_windows(self.model, data, self.tokenizer, self.config.context, tokens, device)
         return found.reshape(len(data.snapshots), self.config.width).astype(np.float32)
+
+    def program(self) -> NextScores:
+        """Return the network as it is exported: a program that scores all values."""
+        assert self.model is not None
+        return NextScores(self.model).eval()
+
+    def first_batch(self, data: NextData, sequences: int) -> Batch:
+        """Return one batch of up to so many windows, to compare models on."""
+        assert self.tokenizer is not None
+        data = replace(data, tokenizer=self.tokenizer)
+        windows = build_windows(data, self.config.context)
+        return Collator(data, windows)(range(min(sequences, len(windows))))
 
     def save(self, folder: Path) -> None:
         """Write `next_model.pt`: settings, tokenizer and weights as plain data.

@@ -24,6 +24,7 @@ from seqjourney.sequences.store import SequenceStore
 from seqjourney.sequences.tokenizer import DAY_US, FIRST, Tokenizer, fit_tokenizer
 
 SPLITS = ("train", "validation", "test")
+_AT_ONCE, _CELLS = 512, 2**25
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,29 @@ def past(data: NextData, most: int | None = None) -> tuple[np.ndarray, np.ndarra
     return question, ago, data.store.offsets[customer] + end[question] - 1 - ago
 
 
+def seen(data: NextData) -> tuple[np.ndarray, np.ndarray]:
+    """List the values that are no candidates, as each question's history holds them.
+
+    Returns:
+        question (P,), ascending, and position among the values (P,); empty where values repeat.
+    """
+    if data.task.repeats:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    question, _, row = past(data)
+    value = data.ids()[row] - FIRST
+    return question[value >= 0], value[value >= 0]
+
+
+def questions_at_once(values: int) -> int:
+    """Return of how many questions the scores of all values are held at once: 32 M of them."""
+    return max(1, min(_AT_ONCE, _CELLS // values))
+
+
 class NextPredictor(Protocol):
     """A model of what comes next, network or baseline."""
+
+    log_scores: bool
+    """Whether scores are logarithms of shares, up to a constant; else, shares up to a factor."""
 
     def fit(self, data: NextData, trainer: TrainerConfig, seed: int, folder: Path) -> None:
         """Learn from `train`; choose settings on `validation`; never look at `test`."""
@@ -95,8 +117,15 @@ class NextPredictor(Protocol):
         ...
 
 
-def build_next_data(store: SequenceStore, task: NextTaskConfig) -> NextData:
+def build_next_data(
+    store: SequenceStore, task: NextTaskConfig, label_only_events: tuple[str, ...] = ()
+) -> NextData:
     """Cut the questions of a task and fit its tokenizer on what training may see.
+
+    Args:
+        store: of prepared data.
+        task: what is asked.
+        label_only_events: events that the store leaves out, for the tokenizer to record.
 
     Raises:
         ConfigError: a field is not in the store.
@@ -123,7 +152,7 @@ def build_next_data(store: SequenceStore, task: NextTaskConfig) -> NextData:
     for split in SPLITS:
         if not (questions["split"] == split).any():
             raise DataError(f"task {task.name}: nothing is asked in {split}; mend its split.")
-    tokenizer = _fit(store, task, learned)
+    tokenizer = _fit(store, task, learned, label_only_events)
     data = NextData(task, store, tokenizer, questions)
     position = tokenizer.categorical_fields.index(task.field)
     ids = tokenizer.code_maps(store.dictionaries)[position]
@@ -243,7 +272,12 @@ def _table(
     )
 
 
-def _fit(store: SequenceStore, task: NextTaskConfig, learned: np.ndarray) -> Tokenizer:
+def _fit(
+    store: SequenceStore,
+    task: NextTaskConfig,
+    learned: np.ndarray,
+    label_only_events: tuple[str, ...],
+) -> Tokenizer:
     """Fit on the events that training sees, and on nothing that says how the data is split."""
     kept = [f for f, name in enumerate(store.categorical_fields) if name != task.given]
     before = np.concatenate([[0], np.cumsum(learned)])
@@ -260,6 +294,7 @@ def _fit(store: SequenceStore, task: NextTaskConfig, learned: np.ndarray) -> Tok
         seen,
         int(times.max(initial=0)),
         times.tolist(),
+        label_only_events=label_only_events,
         min_count=task.min_count,
         max_words=task.most_values,
     )

@@ -18,7 +18,7 @@ import mmap
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -56,6 +56,18 @@ class SequenceStore:
     categorical_fields: tuple[str, ...]
     numeric_fields: tuple[str, ...]
     dictionaries: dict[str, list[str]]  # field -> category of each code
+
+    def stretch(self, first: int, last: int) -> SequenceStore:
+        """Return the store of customers `first` to `last` (excluded) alone; no array is copied."""
+        start, stop = self.offsets[first], self.offsets[last]
+        return replace(
+            self,
+            customer_ids=self.customer_ids[first:last],
+            offsets=self.offsets[first : last + 1] - start,
+            categorical=self.categorical[start:stop],
+            numeric=self.numeric[start:stop],
+            times=self.times[start:stop],
+        )
 
 
 def store_fields(config: DataConfig, columns: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seqjourney.errors import ConfigError, DataError
-from seqjourney.models.model import JourneyModel
+from seqjourney.models.embedding import EventEmbedding
 
 Format = Literal["torchscript", "onnx", "torch_export"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -54,7 +54,9 @@ def format_of(file: Path) -> Format:
     return endings.get(file.suffix.lower(), "torchscript")
 
 
-def write_program(kind: Format, model: JourneyModel, extra: Mapping[str, str], file: Path) -> None:
+def write_program(
+    kind: Format, model: torch.nn.Module, extra: Mapping[str, str], file: Path
+) -> None:
     """Write a network as a program.
 
     Args:
@@ -110,12 +112,13 @@ def open_program(file: Path, kind: Format | None = None) -> tuple[torch.nn.Modul
         raise DataError(f"{file} is not a {name} file of ours, or is damaged.") from error
 
 
-def example_inputs(model: JourneyModel) -> tuple[Tensor, ...]:
+def example_inputs(model: torch.nn.Module) -> tuple[Tensor, ...]:
     """Return inputs to trace a network with: all lengths differ, and none is 1.
 
     A tracer may take two equal lengths for one and the same, and a 1 for a constant.
     """
-    embedding: Any = model.members[0].embedding
+    found = (module for module in model.modules() if isinstance(module, EventEmbedding))
+    embedding: Any = next(found)
     windows, events, snapshots = 3, 7, 4
     times = (torch.arange(windows * events) * _HOUR_US).reshape(windows, events)
     return (
@@ -146,7 +149,7 @@ def refuse_frozen(file: Path, shapes: Mapping[str, Sequence[object]]) -> None:
                 )
 
 
-def _write_onnx(model: JourneyModel, extra: Mapping[str, str], file: Path) -> None:
+def _write_onnx(model: torch.nn.Module, extra: Mapping[str, str], file: Path) -> None:
     onnx = _import("onnx")
     axes = {name: {0: "windows", 1: length} for name, length in zip(INPUTS, _LENGTHS, strict=True)}
     written = io.BytesIO()
@@ -168,7 +171,7 @@ def _write_onnx(model: JourneyModel, extra: Mapping[str, str], file: Path) -> No
     file.write_bytes(content.SerializeToString())
 
 
-def _write_torch_export(model: JourneyModel, extra: Mapping[str, str], file: Path) -> None:
+def _write_torch_export(model: torch.nn.Module, extra: Mapping[str, str], file: Path) -> None:
     from torch.export import Dim
 
     dims = {name: Dim(name) for name in ("windows", "events", "snapshots")}

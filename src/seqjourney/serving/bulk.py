@@ -20,37 +20,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from seqjourney.config import TaskConfig
 from seqjourney.evaluation.gate import Certificate
 from seqjourney.files import explaining_full_disk, locked, replacing_file
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.serving.bulk_job import Job, begin, claimed, finish
 from seqjourney.serving.bulk_source import Customers, Source, opened
 from seqjourney.serving.flagging import may_be_acted_on
+from seqjourney.serving.next_scorer import NextScorer
 from seqjourney.serving.scorer import Scorer
 from seqjourney.serving.tokens import moment_us, snapshots_of
 
 MOST_CUSTOMERS = 50_000
 MOST_EVENTS = 4_000_000
 """Of one shard; a customer with more events is a shard alone."""
+MOST_ROWS = 1_000_000
+"""Of one shard, where a customer is answered with several rows."""
 _PIECES, _WORTH_A_PIECE = 8, 1_000
 """Even a small job has so many shards, of so many customers at least, that all cores have one."""
 FLAGGED = "flagged.parquet"
 _MARK = b"seqjourney"
-_COLUMNS = [
-    ("customer_id", pa.string()),
-    ("cutoff", pa.timestamp("us", "UTC")),
-    ("score", pa.float64()),
-    ("probability", pa.float64()),
-    ("model", pa.string()),
-    ("run", pa.string()),
-]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Scored:
 
 
 def score_in_bulk(
-    scorer: Scorer,
+    scorer: Scorer | NextScorer,
     source: Source,
     job: Job,
     output: Path,
@@ -126,6 +124,7 @@ def score_in_bulk(
                 with _bar(shards, todo, progress) as advance, _threads_each(cores // workers):
                     _each(shards.make, todo, workers, cores // workers, advance)
                 if certificate is not None:
+                    assert isinstance(scorer, Scorer)
                     eligible = scorer.eligible(customers.events, shards.cutoff)
                 source.require_unchanged()
             except BaseException:
@@ -163,7 +162,7 @@ class Shards:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: Scorer | NextScorer,
         source: Source,
         job: Job,
         output: Path,
@@ -174,12 +173,11 @@ class Shards:
         self._scorer, self._source, self._job, self._output = scorer, source, job, output
         self._customers, self._moment = customers, moment
         piece = -(-len(customers.store.customer_ids) // pieces)
-        most = min(MOST_CUSTOMERS, max(piece, _WORTH_A_PIECE))
+        most = min(
+            MOST_CUSTOMERS, max(piece, _WORTH_A_PIECE), max(1, MOST_ROWS // scorer.rows_each)
+        )
         self._bounds = plan_shards(customers.store.offsets, most, MOST_EVENTS)
-        value = [("expected_value", pa.float64())] if scorer.value_calibrator is not None else []
-        value += [(name, pa.float64()) for name in scorer.horizon_columns]
-        withheld = [("withheld", pa.string())] if scorer.consent.purpose is not None else []
-        self._schema = pa.schema(_COLUMNS + value + withheld)
+        self._schema = pa.schema(scorer.columns)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -202,7 +200,7 @@ class Shards:
         first, last = self._bounds[number], self._bounds[number + 1]
         snapshots = snapshots_of(self._customers.store, self._moment, first, last)
         data = TaskData(
-            self._scorer.task,
+            cast("TaskConfig", self._scorer.task),
             self._customers.events,
             self._customers.store,
             self._scorer.tokenizer,
@@ -265,9 +263,13 @@ class Shards:
         return len(chosen)
 
     def _read(self, number: int, columns: list[str]) -> pa.Table:
+        """Read a shard; of several rows of a customer, the first."""
         file = self.file_of(number)
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            return parquet.read(columns=columns)
+            table = parquet.read(columns=columns)
+        if "rank" not in columns:
+            return table
+        return table.filter(pc.fill_null(pc.equal(table["rank"], 1), fill_value=True))
 
     def _mark(self, number: int) -> bytes:
         first, last = self._bounds[number : number + 2]

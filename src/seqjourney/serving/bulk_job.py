@@ -38,11 +38,18 @@ class Job:
     data_fingerprint: str
     cutoff: str
     """As asked for, ISO 8601; `latest` is the moment when the last event became known."""
+    k: int | None = None
+    """Of a `next` task, how many values a customer is given."""
 
     @property
     def mark(self) -> str:
         """What each shard says of its job."""
-        return digest([_FORMAT, vars(self)])
+        return digest([_FORMAT, self.told])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The job as plain data."""
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 @contextmanager
@@ -104,4 +111,4 @@ def finish(output: Path, job: Job, **found: Any) -> None:
 
 
 def _manifest(job: Job) -> dict[str, Any]:
-    return {"format": _FORMAT, "job": vars(job)}
+    return {"format": _FORMAT, "job": job.told}

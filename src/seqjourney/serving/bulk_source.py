@@ -37,7 +37,7 @@ from seqjourney.files import describe_file
 from seqjourney.sequences.store import SequenceStore, open_store, write_store
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
-from seqjourney.serving.scorer import Scorer
+from seqjourney.serving.loaded import Loaded
 from seqjourney.serving.tokens import config_of
 
 Withheld = Callable[[TaskData], "pd.Series | None"]
@@ -88,7 +88,7 @@ class Customers:
     """Snapshots → why each may not be scored, null where it may; None where nobody asks."""
 
 
-def prepared_source(folder: Path, scorer: Scorer) -> Source:
+def prepared_source(folder: Path, scorer: Loaded) -> Source:
     """Take prepared data as it stands.
 
     Raises:
@@ -112,7 +112,7 @@ def prepared_source(folder: Path, scorer: Scorer) -> Source:
     return Source(folder.name, manifest["fingerprint"], folder)
 
 
-def events_source(path: str, scorer: Scorer, processed: Path | None = None) -> Source:
+def events_source(path: str, scorer: Loaded, processed: Path | None = None) -> Source:
     """Take an event log: Parquet with the columns that `Scorer.score` asks of a frame.
 
     Args:
@@ -148,7 +148,7 @@ def events_source(path: str, scorer: Scorer, processed: Path | None = None) -> S
 
 @contextmanager
 def opened(
-    source: Source, scorer: Scorer, scratch: Path, threads: int | None = None
+    source: Source, scorer: Loaded, scratch: Path, threads: int | None = None
 ) -> Iterator[Customers]:
     """Open a source; an event log is prepared in `scratch` first.
 
@@ -198,7 +198,7 @@ def require_fields(store: SequenceStore, tokenizer: Tokenizer, folder: Path) -> 
         )
 
 
-def _by_statements(backend: Any, folder: Path, scorer: Scorer) -> Withheld:
+def _by_statements(backend: Any, folder: Path, scorer: Loaded) -> Withheld:
     """Judge by the consent statements of prepared data, at the cutoff and by the latest state."""
     if scorer.consent.purpose is None:
         return lambda _: None
@@ -217,7 +217,7 @@ def _by_statements(backend: Any, folder: Path, scorer: Scorer) -> Withheld:
     return judge
 
 
-def _by_column(backend: Any, events: Any, scorer: Scorer) -> Withheld:
+def _by_column(backend: Any, events: Any, scorer: Loaded) -> Withheld:
     """Judge by the event log's own column `consent`, as `Scorer.score` does."""
     if scorer.consent.purpose is None or "consent" not in events.columns:
         return lambda _: None

@@ -18,8 +18,8 @@ from seqjourney.config import Config
 from seqjourney.errors import DataError
 from seqjourney.evaluation.calibration import read_calibrator
 from seqjourney.files import replacing_file
-from seqjourney.models.model import JourneyModel
 from seqjourney.models.network import NetworkPredictor
+from seqjourney.models.next_network import NextNetworkPredictor
 from seqjourney.sequences.batching import Batch
 from seqjourney.sequences.tokenizer import Tokenizer
 from seqjourney.serving.backends import Format, open_program, write_program
@@ -28,7 +28,7 @@ TOLERANCE: dict[Format, float] = {"torchscript": 1e-5, "onnx": 1e-4, "torch_expo
 
 
 def export_network(
-    network: NetworkPredictor,
+    network: NetworkPredictor | NextNetworkPredictor,
     about: dict[str, Any],
     card: str,
     batch: Batch,
@@ -52,8 +52,8 @@ def export_network(
         ConfigError: this kind of file cannot hold this network.
         DataError: the written file does not answer as the network does.
     """
-    assert network.model is not None and network.tokenizer is not None
-    model = network.model.eval()
+    assert network.tokenizer is not None
+    model = network.program()
     extra = {
         "tokenizer.json": json.dumps(network.tokenizer.to_dict(), indent=2),
         "seqjourney.json": json.dumps(about, indent=2, default=str),
@@ -71,7 +71,7 @@ def export_network(
     return difference
 
 
-def parity(model: JourneyModel, other: Any, batch: Batch) -> float:
+def parity(model: torch.nn.Module, other: Any, batch: Batch) -> float:
     """Return the largest difference of two models on the snapshots of a batch, in many shapes.
 
     Raises:
@@ -113,12 +113,17 @@ def shapes_of(batch: Batch) -> list[tuple[torch.Tensor, ...]]:
 
 
 def describe_fields(
-    tokenizer: Tokenizer, *, summed: bool = False, horizons: Sequence[str] = ()
+    tokenizer: Tokenizer, *, summed: bool = False, horizons: Sequence[str] = (), field: str = ""
 ) -> str:
     """Say what the tensors hold, for the model card.
 
-    `summed` is for a task that sums, `horizons` for one that has several.
+    `summed` is for a task that sums, `horizons` for one that has several, `field` for one that
+    asks which value of it comes next.
     """
+    of_values = (
+        "returns (B, S, V) float32, a score of each value that may come next, in the order of "
+        f"`vocabulary.{field}` of tokenizer.json; their softmax is the probability, uncalibrated. "
+    )
     by_horizon = (
         f"returns (B, S, {len(horizons)}) float32 log-odds before calibration that the event has "
         f"come by {', '.join(horizons)}. "
@@ -140,6 +145,8 @@ def describe_fields(
             if summed
             else by_horizon
             if horizons
+            else of_values
+            if field
             else "returns (B, S) float32 log-odds before calibration. "
         )
         + "Events are ordered by when they "

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqjourney import predictors
-from seqjourney.config import TaskConfig, parse, served_config
+from seqjourney.config import NextConfig, NextTaskConfig, TaskConfig, config_of_run, parse
 from seqjourney.errors import DataError
 from seqjourney.evaluation.calibration import read_calibrator
 from seqjourney.events.consent.policy import ConsentPolicy
@@ -20,11 +20,16 @@ from seqjourney.files import read_json
 from seqjourney.provenance import model_fingerprint
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
+from seqjourney.serving.next_scorer import ExportedNext, NextScorer
 from seqjourney.serving.scorer import Scorer
 from seqjourney.serving.tokens import READING
 
+if TYPE_CHECKING:
+    from seqjourney.baselines.next_counts import NextCounts
+    from seqjourney.models.next_network import NextNetworkPredictor
 
-def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer:
+
+def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer | NextScorer:
     """Load a run directory or an exported TorchScript file for scoring.
 
     Args:
@@ -44,12 +49,14 @@ def load(path: str | Path, overdue: Overdue = "refuse") -> Scorer:
     raise DataError(f"{place} does not exist; give a run directory or an exported file.")
 
 
-def _load_run(folder: Path) -> Scorer:
+def _load_run(folder: Path) -> Scorer | NextScorer:
     if not (folder / "run.json").exists():
         raise DataError(f"{folder} is not a run: it has no run.json. Train the model first.")
     with _ours(folder / "run.json") as path:
         about = read_json(path)
-        config = served_config(about["config"], str(path))
+        config = config_of_run(about["config"], str(path))
+        if isinstance(config, NextConfig):
+            return _load_next_run(folder, config)
         kind, calibrator = about["kind"], read_calibrator(about["calibrator"], path)
         values, horizons = about.get("value_calibrator"), about.get("horizon_calibrators")
     with _ours(folder / "task.json") as path:
@@ -68,6 +75,32 @@ def _load_run(folder: Path) -> Scorer:
         model_fingerprint(folder),
         values,
         horizons,
+    )
+
+
+def _load_next_run(folder: Path, config: NextConfig) -> NextScorer:
+    kind = config.model.kind
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    model: NextNetworkPredictor | NextCounts
+    if kind in predictors.NETWORKS:
+        from seqjourney.models.next_network import NextNetworkPredictor
+
+        model = NextNetworkPredictor.load(folder)
+        assert model.tokenizer is not None
+        tokenizer = model.tokenizer
+    else:
+        from seqjourney.baselines.next_counts import NextCounts
+
+        with _ours(folder / "model.json"):
+            model = NextCounts.load(folder)
+    return NextScorer(
+        model,
+        tokenizer,
+        config.task,
+        config.data.model_dump(include=set(READING)),
+        kind,
+        config.data.name,
+        model_fingerprint(folder),
     )
 
 
@@ -101,7 +134,7 @@ class Exported:
         return score_windows(self.module, data, self._tokenizer, self.context)
 
 
-def _load_export(file: Path) -> Scorer:
+def _load_export(file: Path) -> Scorer | NextScorer:
     from seqjourney.serving.backends import open_program
 
     module, content = open_program(file)
@@ -110,6 +143,16 @@ def _load_export(file: Path) -> Scorer:
     with _ours(file):
         about = json.loads(content["seqjourney.json"])
         tokenizer = Tokenizer.from_dict(json.loads(content["tokenizer.json"]))
+        if about["task"]["kind"] == "next":
+            return NextScorer(
+                ExportedNext(module, tokenizer, about["context"]),
+                tokenizer,
+                parse(NextTaskConfig, about["task"], str(file)),
+                about["reading"],
+                about["model"],
+                about["data"],
+                about["fingerprint"],
+            )
         task = parse(TaskConfig, about["task"], str(file))
         return Scorer(
             Exported(module, tokenizer, about["context"], len(task.by_horizon())),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,22 +9,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from seqjourney.config import TaskConfig
 from seqjourney.errors import DataError
 from seqjourney.evaluation.calibration import Calibrator
 from seqjourney.evaluation.gate import Certificate
-from seqjourney.events.consent.policy import (
-    DENIED,
-    STATES,
-    UNKNOWN,
-    UNSTATED,
-    WITHDRAWN,
-    ConsentPolicy,
-)
+from seqjourney.events.consent.policy import ConsentPolicy
 from seqjourney.sequences.task_data import TaskData
 from seqjourney.sequences.tokenizer import Tokenizer
 from seqjourney.serving.flagging import may_be_acted_on, read_certificate
+from seqjourney.serving.loaded import ASKED, WHO, Loaded, moment_of, require_frame
 
 
 class _Scores(Protocol):
@@ -50,7 +44,7 @@ class _HorizonScores(_Scores, Protocol):
         ...
 
 
-class Scorer:
+class Scorer(Loaded):
     """A trained model with its tokenizer and calibrator."""
 
     def __init__(
@@ -70,10 +64,8 @@ class Scorer:
         from seqjourney.evaluation.horizons import HorizonCalibrator
         from seqjourney.evaluation.value_calibration import ValueCalibrator
 
-        self.model, self.tokenizer, self.task = model, tokenizer, task
-        self.consent = consent
-        self.kind, self.trained_on, self.fingerprint = kind, trained_on, fingerprint
-        self.calibrator = calibrator
+        super().__init__(tokenizer, reading, consent, kind, trained_on, fingerprint)
+        self.model, self.task, self.calibrator = model, task, calibrator
         if (task.kind == "sum") != (value_calibrator is not None):
             raise DataError(
                 f"task '{task.name}' is of kind {task.kind}, but the model's value_calibrator is "
@@ -93,7 +85,15 @@ class Scorer:
             if horizon_calibrators is None
             else HorizonCalibrator.from_dict(horizon_calibrators, f"task '{task.name}'")
         )
-        self.reading = reading
+
+    @property
+    def columns(self) -> list[tuple[str, pa.DataType]]:
+        """Columns of its scores in bulk, with their types."""
+        value = [("expected_value", pa.float64())] if self.value_calibrator is not None else []
+        value += [(name, pa.float64()) for name in self.horizon_columns]
+        withheld = [("withheld", pa.string())] if self.consent.purpose is not None else []
+        score = [("score", pa.float64()), ("probability", pa.float64())]
+        return [*ASKED, *score, *WHO, *value, *withheld]
 
     @property
     def horizon_columns(self) -> list[str]:
@@ -137,8 +137,8 @@ class Scorer:
         """
         from seqjourney.serving.tokens import task_data_of_frame
 
-        _require_frame(events)
-        moment = _moment(cutoff) if cutoff is not None else None
+        require_frame(events)
+        moment = moment_of(cutoff) if cutoff is not None else None
         also = self.consent_column(events.columns)
         held = self.certificate(certificate) if certificate is not None else None
         reading = self.reading
@@ -166,14 +166,14 @@ class Scorer:
         from seqjourney.evaluation.occlusion import explain
         from seqjourney.serving.tokens import task_data_of_frame
 
-        _require_frame(events)
+        require_frame(events)
         context = getattr(self.model, "context", None)  # networks alone have one
         if context is None:
             raise DataError(
                 f"explain is for networks, and this is a {self.kind} model; load a run of "
                 "model=gru or model=transformer."
             )
-        moment = _moment(cutoff) if cutoff is not None else None
+        moment = moment_of(cutoff) if cutoff is not None else None
         also = self.consent_column(events.columns)
         with task_data_of_frame(
             events, self.task, self.tokenizer, self.reading, moment, also
@@ -224,61 +224,3 @@ class Scorer:
             expected = self.value_calibrator(amounts, result["probability"].to_numpy())
             result["expected_value"] = np.where(known, expected, np.nan)
         return result
-
-    def consent_column(self, columns: Collection[str], where: str = "the frame") -> tuple[str, ...]:
-        """Return the column that says who may be scored, if the model's data needed consent."""
-        if self.consent.purpose is None:
-            return ()
-        if "consent" in columns:
-            return ("consent",)
-        policy = {"withhold": "who granted", "allow": "who have not denied"}[self.consent.unknown]
-        raise DataError(
-            f"this model may score only customers {policy} '{self.consent.purpose}', and {where} "
-            "has no column 'consent'. Add it: granted, denied or unknown on rows that say so, null "
-            "on others. Prepared data (scripts/score.py data=...) knows what was said."
-        )
-
-    def withheld(self, data: TaskData) -> pd.Series:
-        """Say why customers may not be scored at their cutoff, or nothing.
-
-        Who has withdrawn since is not scored either. A refusal stands until consent is given
-        later; of two statements at one moment the stricter counts.
-        """
-        asked = data.snapshots
-        said = data.events.filter(data.events.consent.notnull())
-        said = said.select("customer_id", "timestamp", "known_at", "consent").to_pandas()
-        strange = sorted(set(said["consent"]) - set(STATES))
-        if strange:
-            raise DataError(
-                f"column 'consent' holds '{strange[0]}'; write {', '.join(STATES)}, or nothing."
-            )
-        reason = pd.Series(None, index=asked.index, dtype=object)
-        by_then = said[said["known_at"] <= asked["cutoff"].iloc[0]]
-        for statements, refused, unstated in (
-            (said, WITHDRAWN, UNSTATED),
-            (by_then, DENIED, UNKNOWN),
-        ):
-            last = statements.pivot_table("timestamp", "customer_id", "consent", "max")
-            last = last.reindex(index=asked["customer_id"], columns=list(STATES))
-            last = last.astype("datetime64[us, UTC]").set_axis(asked.index)
-            denied = last["denied"].notna() & ~(last["granted"] > last["denied"])
-            granted = last["granted"].notna() & ~denied & ~(last["unknown"] > last["granted"])
-            reason[denied] = refused
-            if self.consent.unknown == "withhold":
-                reason[~denied & ~granted] = unstated
-        return reason
-
-
-def _require_frame(events: object) -> None:
-    if not isinstance(events, pd.DataFrame):
-        raise DataError(
-            f"events must be a pandas frame, not {type(events).__name__}; read a file first, for "
-            "example with pandas.read_parquet."
-        )
-
-
-def _moment(cutoff: datetime | str) -> datetime:
-    try:
-        return pd.Timestamp(cutoff).to_pydatetime()
-    except ValueError:
-        raise DataError(f"cutoff {cutoff!r} is not a time; write it as 2024-05-31T12:00.") from None

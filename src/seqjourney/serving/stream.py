@@ -25,6 +25,7 @@ from seqjourney.events.consent.policy import STATES
 from seqjourney.events.ledger import Overdue
 from seqjourney.models.network import NetworkPredictor, scores_and_amounts
 from seqjourney.serving.loading import Exported, load
+from seqjourney.serving.next_scorer import NextScorer
 from seqjourney.serving.stream_events import EventReader, Token, microseconds_at, moment_of, text_of
 from seqjourney.serving.stream_network import Network, rehearse
 from seqjourney.serving.stream_state import NEVER, REMEMBERED_IDS, State, StateFormat
@@ -90,6 +91,11 @@ class Stream:
         if most_customers is not None and most_customers < 1:
             raise ConfigError(f"most_customers is {most_customers}; it must be 1 at least.")
         scorer = load(path, overdue)
+        if isinstance(scorer, NextScorer):
+            raise ConfigError(
+                f"{path}: a run of a next task, which does not stream yet; seqjourney.load and "
+                "scripts/score.py answer with it."
+            )
         module, context = _network_of(scorer.model, path)
         self._network = Network(module, scorer.tokenizer, context)
         rehearse(self._network, module, scorer.tokenizer, context)
