@@ -58,6 +58,7 @@ def build(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Everything the templates show."""
     limited = metrics["data"]["limited"]
     full = metrics["rankings"]["full"]
+    styles = pictures.model_styles([full["models"]])
     best = next(iter(full["models"]))
     return {
         "data": metrics["data"],
@@ -73,7 +74,7 @@ def build(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "answers": metrics["answers"],
         # Of few values nearly all are among the first ten.
         "of_slices": "hit@1" if metrics["answers"].get("by_value") else "hit@10",
-        "styles": {name: pictures.model_style(place) for place, name in enumerate(full["models"])},
+        "styles": styles,
         "rankings": [
             {"name": name, "title": _RANKINGS[name], "results": results, "pairs": _pairs(results)}
             for name, results in sorted(metrics["rankings"].items())
@@ -85,10 +86,11 @@ def build(metrics: Mapping[str, Any]) -> dict[str, Any]:
                     {name: values[HEADLINE] for name, values in full["models"].items()},
                     full["random"],
                     TITLES[HEADLINE],
+                    styles,
                     "next-forest",
                 )
             ),
-            "within": Markup(pictures.found_within(full["found_within"], "next-within")),
+            "within": Markup(pictures.found_within(full["found_within"], styles, "next-within")),
         },
         "longest": LONGEST,
     }

@@ -260,12 +260,12 @@ def forest(
         return _svg(figure, prefix, f"{title} of each model with its interval")
 
 
-def found_within(shares: Mapping[str, Sequence[float]], prefix: str) -> str:
+def found_within(shares: Mapping[str, Sequence[float]], styles: Styles, prefix: str) -> str:
     """How long must a list be? Share of true values within the first 1, 2, ... of it."""
     with _drawing():
         figure, axes = _single(FULL_WIDTH, 3.4)
-        for position, (name, found) in enumerate(shares.items()):
-            axes.plot(range(1, len(found) + 1), found, label=name, **model_style(position))
+        for name, found in shares.items():
+            axes.plot(range(1, len(found) + 1), found, label=name, **styles[name])
         longest = max(len(found) for found in shares.values())
         axes.set(xlim=(1, longest), ylim=(0, 1.02), xticks=[1, *range(5, longest + 1, 5)],
                  xlabel="Length of the list", ylabel="Share of true values in it")  # fmt: skip
