@@ -12,7 +12,7 @@ def main(cfg: DictConfig) -> float:
     from seqjourney.config import Config, NextConfig, parse
 
     cli.check_search()
-    settings = cli.to_plain(cli.take_prepared_data(cli.leave_out_later_settings(cfg)))
+    settings = cli.to_plain(cli.take_prepared_data(cli.leave_out_settings_that_know_too_much(cfg)))
     if settings["task"].get("kind") == "next":
         from seqjourney.commands.train_next import train_next
 

@@ -157,21 +157,30 @@ def take_prepared_data(cfg: Any) -> Any:
     return OmegaConf.merge(cfg, {"data": {**known, **engine}})
 
 
-def leave_out_later_settings(cfg: Any) -> Any:
-    """Compose a run of an earlier period again, without what a sweep found in a later one.
+def leave_out_settings_that_know_too_much(cfg: Any) -> Any:
+    """Compose a run again without `configs/best`, where that was chosen on what it may not know.
 
-    `configs/best` was chosen on the last validation, which comes after the test of an earlier
-    period (`task.shift`); a run there may know nothing of it, unless `best=` asks for it.
+    A sweep chose it on the whole last validation. That comes after the test of an earlier period
+    (`task.shift`), and its customers are those whom `task.certify` keeps for the gate alone. A
+    `best=` on the command line is obeyed all the same.
     """
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     told = HydraConfig.get()
-    asked = any(word.lstrip("+").startswith("best=") for word in told.overrides.task)
     best = told.runtime.choices.get("best")
-    if best is None or asked or not sweeps.shifted(cfg.task.get("shift", "0d")):
+    if any(word.lstrip("+").startswith("best=") for word in told.overrides.task):
         return cfg
-    say(f"best={best} is left out: it was found in a later period than task.shift asks for.")
+    if best not in GlobalHydra.instance().config_loader().get_group_options("best"):
+        return cfg
+    if sweeps.shifted(cfg.task.get("shift", "0d")):
+        why = "it was found in a later period than task.shift asks for"
+    elif cfg.task.get("certify"):
+        why = "it was chosen on the customers whom task.certify keeps for the gate, too"
+    else:
+        return cfg
+    say(f"best={best} is left out: {why}.")
     return hydra.compose(told.job.config_name, [*told.overrides.task, "~best"])
 
 
@@ -209,9 +218,10 @@ def take_other_tasks(settings: dict[str, Any]) -> dict[str, Any]:
     for name, task in tasks.items():
         if task.get("kind") == "next":
             raise ConfigError(f"also names '{name}', a next task, which is learned alone.")
-    shift = {"shift": settings["task"]["shift"]}
+    # When, and who is kept apart, is the same of all of them.
+    same = {key: settings["task"][key] for key in ("shift", "customer_holdout", "certify")}
     return settings | {
-        "also": [{"task": tasks[name] | shift, "weight": also[name]} for name in also]
+        "also": [{"task": tasks[name] | same, "weight": also[name]} for name in also]
     }
 
 

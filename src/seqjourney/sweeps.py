@@ -22,6 +22,7 @@ def register() -> None:
         "existing_folder": existing_folder,
         "trial": trial,
         "shifted": shifted,
+        "certified": certified,
     }
     for name, resolver in known.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -77,6 +78,11 @@ def shifted(shift: str) -> str:
 
     period = period_of(shift)
     return f"_{period}" if period else ""
+
+
+def certified(share: float) -> str:
+    """Return the end of a name by which a search without the gate's customers has its own study."""
+    return f"_certify_{float(share):g}" if float(share) else ""
 
 
 def _count(folder: str, where: str = "") -> int:

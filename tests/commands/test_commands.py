@@ -233,7 +233,7 @@ def test_resuming_where_nothing_is_starts_anew_and_says_so(config_of: ConfigOf, 
 def test_resuming_a_finished_run_leaves_it_and_says_so(config_of: ConfigOf, capsys):
     run = train(config_of("recency"))
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
-    resume = {"resume": True, "progress": True}
+    resume = {"resume": True, "progress": True, "threads": 1}  # how, and not what
     again = train(config_of("recency", trainer=resume))
     assert again.validation == run.validation
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
@@ -242,6 +242,17 @@ def test_resuming_a_finished_run_leaves_it_and_says_so(config_of: ConfigOf, caps
     with pytest.raises(ConfigError, match=r"other settings \(task.certify was 0.0, is 0.5\)"):
         train(config_of("recency", trainer=resume, task=task))
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+def test_a_refused_resume_leaves_what_it_refused(config_of: ConfigOf, tmp_path: Path, capsys):
+    partial = tmp_path / "outputs/orders/recency.partial"  # another process may be at work there
+    partial.mkdir(parents=True)
+    settings = config_of("recency").model_dump(mode="json")
+    (partial / "settings.json").write_text(json.dumps(settings | {"seed": 7}))
+    with pytest.raises(ConfigError, match="seed was 7, is 0"):
+        train(config_of("recency", trainer={"resume": True}))
+    assert (partial / "settings.json").exists()
+    assert "Unfinished" not in capsys.readouterr().out
 
 
 def test_a_run_of_another_task_is_not_replaced(config_of: ConfigOf):

@@ -604,5 +604,14 @@ def test_given_cutoffs_move_too_and_those_before_the_data_fall_away() -> None:
     assert days == ["01-06", "01-16", "01-26", "02-05", "02-15"]
     assert [f"{c:%m-%d}" for c in moved.of("test")] == ["04-16", "04-26"]
     gone = task.model_copy(update={"shift": timedelta(days=90)})
-    with pytest.raises(DataError, match=r"train cutoff .* lies outside the data.*task\.shift"):
+    with pytest.raises(
+        DataError, match=r"task\.shift=90d moves all training cutoffs .* at most 60d"
+    ):
         resolve_cutoffs(gone, first, last)
+
+
+def test_a_share_too_small_to_certify_anything_is_refused():
+    labels = {(split, label): 5 for split in ("train", "validation", "test") for label in (0, 1)}
+    with pytest.raises(DataError, match=r"task\.certify=0\.001 keeps no customer"):
+        check_classes(labels, small_task(certify=0.001))
+    check_classes(labels | {("certification", 0): 1}, small_task(certify=0.001))

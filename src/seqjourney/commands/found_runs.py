@@ -97,9 +97,10 @@ def _refuse_another_task(file: Path, task: Any, first: Any) -> None:
     if not isinstance(task, dict) or not isinstance(first, dict):
         return
     for key in (*QUESTION, "customer_holdout", "certify"):
-        if task.get(key) != first.get(key):
+        # A run of before a key was there has what is its default now.
+        if key in task and key in first and task[key] != first[key]:
             raise DataError(
-                f"{file}: {key} of task '{task.get('name')}' is {task.get(key)!r}, of "
-                f"another run {first.get(key)!r}. Give one of them another task.name, and train it "
+                f"{file}: {key} of task '{task.get('name')}' is {task[key]!r}, of "
+                f"another run {first[key]!r}. Give one of them another task.name, and train it "
                 "again."
             )

@@ -21,6 +21,11 @@ from seqjourney.files import explaining_full_disk, in_parents, read_json, swap_f
 from seqjourney.sequences.next_cases import NextData
 from seqjourney.sequences.task_data import TaskData
 
+_ASIDE = {"output", "processed", "logger"}
+_HOW_DATA_IS_READ = {"path", "engine", "memory_limit", "threads", "tasks"}
+_HOW_TRAINING_RUNS = {"resume", "progress", "threads", "workers", "checkpoint_every_steps"}
+"""Settings that say where and how fast, not what comes out."""
+
 
 @contextmanager
 def writing_run(config: Config | NextConfig) -> Iterator[Path]:
@@ -39,8 +44,8 @@ def writing_run(config: Config | NextConfig) -> Iterator[Path]:
     _check_same_data(config)
     refuse_another_task(config)
     with in_parents(folder), explaining_full_disk(folder):
+        _claim(partial, _settings(config), resume=config.trainer.resume)
         try:
-            _claim(partial, _settings(config), resume=config.trainer.resume)
             yield partial
         except BaseException:
             if _can_resume(partial):
@@ -101,8 +106,11 @@ def refuse_another_task(config: Config | NextConfig) -> None:
     file = config.run_dir / "run.json"
     if not file.is_file():
         return
-    before, now = read_json(file)["config"]["task"], config.task.model_dump(mode="json")
-    if changes := _differences(before, {key: now[key] for key in QUESTION if key in now}):
+    before, now = (
+        {key: task[key] for key in QUESTION if key in task}
+        for task in (read_json(file)["config"]["task"], config.task.model_dump(mode="json"))
+    )
+    if changes := _differences(before, now):
         raise ConfigError(
             f"{shown(config.run_dir)} is a run of another task ({'; '.join(changes)}), which this "
             f"one would replace. Give this one a name of its own, name={config.name}_2 "
@@ -118,13 +126,16 @@ def _settings(config: Config | NextConfig) -> dict[str, Any]:
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is not about the result."""
-    return settings | {"trainer": settings["trainer"] | {"resume": False, "progress": False}}
+    kept = {key: value for key, value in settings.items() if key not in _ASIDE}
+    for part, aside in (("data", _HOW_DATA_IS_READ), ("trainer", _HOW_TRAINING_RUNS)):
+        kept[part] = {key: value for key, value in settings[part].items() if key not in aside}
+    return kept
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[str]:
     """Say of each key how it was and how it is; one that is new since then was not another."""
     if isinstance(before, dict) and isinstance(now, dict):
-        each = ((before[k], now[k], f"{key}.{k}" if key else k) for k in now if k in before)
+        each = ((before[k], now.get(k), f"{key}.{k}" if key else k) for k in before)
         return [line for old, new, k in each for line in _differences(old, new, k)]
     return [f"{key} was {before!r}, is {now!r}"] if before != now else []
 
@@ -140,7 +151,7 @@ def _check_same_data(config: Config | NextConfig) -> None:
         )
     told = config.data.model_dump(mode="json")
     prepared = read_manifest(config.prepared)["config"]
-    for key in told.keys() - {"path", "engine", "memory_limit", "threads", "tasks"}:
+    for key in told.keys() - _HOW_DATA_IS_READ:
         if _without_paths(told[key]) != _without_paths(prepared.get(key)):
             raise ConfigError(
                 f"data.{key} is {told[key]!r}, but {config.prepared} was prepared with "

@@ -116,9 +116,14 @@ def score(
         certificate=held,
     )
     withheld = f", {scored.withheld:,} withheld for consent" if scored.withheld else ""
+    nothing = (
+        "of whom nothing is known or for whom nothing is left to come"
+        if asks_next
+        else "without any event by then"
+    )
     say(
         f"{scored.customers:,} customers at {scored.cutoff:%Y-%m-%d %H:%M:%S} UTC: "
-        f"{scored.without_events:,} without any event by then{withheld} "
+        f"{scored.without_events:,} {nothing}{withheld} "
         f"({scored.made} of {scored.shards} shards made now, {time.monotonic() - started:.0f} s)",
         f"Scores: {shown(scored.folder)}",
     )

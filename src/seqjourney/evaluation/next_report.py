@@ -103,7 +103,8 @@ def sentence(results: Mapping[str, Any]) -> str:
     of_best = _with_interval(results["models"][best][HEADLINE])
     gaps = {c["a"]: c for c in results["comparisons"] if c["metric"] == HEADLINE}
     if not gaps:
-        return f"{best} was evaluated without a count to hold it against: MRR@20 {of_best}."
+        lacking = "any other model" if is_count(best) else "a count"
+        return f"{best} was evaluated without {lacking} to hold it against: MRR@20 {of_best}."
     if is_count(best):
         rival = next((name for name in models[1:] if not is_count(name)), models[1])
         gap = gaps[rival]

@@ -8,7 +8,6 @@ own settings.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ import numpy as np
 from seqjourney import predictors
 from seqjourney.baselines.saved import read_model, write_model
 from seqjourney.baselines.training_table import average_precision, both_classes
-from seqjourney.config import BlendConfig, TrainerConfig
+from seqjourney.config import BlendConfig, TaskConfig, TrainerConfig, parse
 from seqjourney.errors import ConfigError
 from seqjourney.files import read_json
 from seqjourney.sequences.task_data import Predictor, TaskData
@@ -112,8 +111,8 @@ def _describe(run: Path, data: TaskData) -> dict[str, Any]:
         raise ConfigError(
             f"model.runs names {run.name}, a blend; name the runs that it consists of."
         )
-    asked = json.loads(data.task.model_dump_json())
-    if read_json(run / "task.json")["task"] != asked:
+    # Parsed: a run of before a key was there has what is its default now.
+    if parse(TaskConfig, read_json(run / "task.json")["task"], "task") != data.task:
         raise ConfigError(
             f"{run} was trained on another task than '{data.task.name}' is now; train it again."
         )

@@ -323,3 +323,8 @@ def check_classes(labels: Mapping[tuple[str, int], int], task: TaskConfig) -> No
                 f"{label}; nothing can be learned or measured. "
                 "Change task.horizon, task.target or task.cutoffs."
             )
+    if task.certify and not any(split == CERTIFICATION for split, _ in labels):
+        raise DataError(
+            f"task '{task.name}': task.certify={task.certify:g} keeps no customer of validation "
+            "for the gate. Ask for a larger share, or for 0, with which all of them answer it."
+        )

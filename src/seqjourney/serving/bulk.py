@@ -58,7 +58,8 @@ class Scored:
     folder: Path
     customers: int
     without_events: int
-    """Customers of whom nothing was known at the cutoff; their score is null."""
+    """Customers of whom nothing was known at the cutoff; their score is null. Of a next task
+    without repeats also those who have had every value."""
     withheld: int
     """Customers who may not be scored."""
     shards: int
