@@ -66,6 +66,10 @@ def test_those_above_the_threshold_are_flagged_in_bulk_and_in_a_frame(
     assert scored.flagged == len(listed)
     score(run_of(kind), cutoff=CUTOFF, output=tmp_path / "s")
     assert not (scored.folder / "flagged.parquet").exists()  # without a certificate nobody is
+    score(run_of(kind), cutoff=CUTOFF, output=tmp_path / "s", certificate=file.parent)
+    with pytest.raises(DataError):
+        score(run_of(kind), cutoff=CUTOFF, output=tmp_path / "s", certificate=tmp_path / "none")
+    assert not (scored.folder / "flagged.parquet").exists()  # nor with one that is none
 
 
 def test_an_exported_file_knows_which_model_it_is(

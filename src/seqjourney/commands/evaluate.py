@@ -74,6 +74,7 @@ def evaluate(
         raise ConfigError(f"replicates={replicates}: an interval needs at least 2; 1000 is usual.")
     paths = [Path(run) for run in runs]
     frames = [read_predictions(path) for path in paths]
+    describe_tasks(paths)  # which setting of a task differs says more than which rows do
     joined = sorted(join_periods(frames), key=lambda periods: order_of(periods[-1].task))
     periods = {of_task[-1].task: of_task for of_task in joined}
     tasks = [of_task[-1] for of_task in joined]

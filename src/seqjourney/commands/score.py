@@ -81,9 +81,6 @@ def score(
     scorer = _load(run, about, backend, overdue)
     if asks_next:
         scorer.k = k
-    held = scorer.certificate(certificate) if certificate is not None else None
-    if held is not None and moment is not None:
-        require_in_date(held, moment)  # before the long work
     source = (
         events_source(events, scorer, config.processed)
         if events is not None
@@ -103,12 +100,17 @@ def score(
     when = f"{moment:%Y%m%dT%H%M%S}" if moment else "latest"
     parts = [run.name, source.name, when, *([backend] if backend != EAGER else [])]
     parts += [f"top{k}"] if asks_next else []
-    default = run.parent / "scores" / "-".join(parts)
+    folder = output or run.parent / "scores" / "-".join(parts)
+    # Whoever a certificate flagged before may not be acted on unless this one holds.
+    (folder / FLAGGED).unlink(missing_ok=True)
+    held = scorer.certificate(certificate) if certificate is not None else None
+    if held is not None and moment is not None:
+        require_in_date(held, moment)  # before the long work
     scored = score_in_bulk(
         scorer,
         source,
         job,
-        output or default,
+        folder,
         moment,
         threads=threads,
         side_by_side=_side_by_side(about["kind"], backend, asks_next=asks_next),

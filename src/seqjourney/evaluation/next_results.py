@@ -27,7 +27,7 @@ FEW = 20
 """Up to so many values are told of one by one."""
 MOST_CONFUSIONS = 10
 _BANDS = (
-    (0.5, "head: half of all answers"),
+    (0.5, "head: half of the answers in training"),
     (0.8, "middle: the next 30 %"),
     (1.0, "tail: the last 20 %"),
 )

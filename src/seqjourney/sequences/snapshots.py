@@ -314,7 +314,8 @@ def check_classes(labels: Mapping[tuple[str, int], int], task: TaskConfig) -> No
         if not counts:
             raise DataError(
                 f"task '{task.name}': no customer is eligible at any {split} cutoff. "
-                "Loosen task.eligible or move task.cutoffs."
+                "Loosen task.eligible or move task.cutoffs"
+                + (", or ask for less in task.certify." if task.certify else ".")
             )
         if len(counts) == 1:
             ((label, count),) = counts.items()

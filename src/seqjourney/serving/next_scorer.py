@@ -106,6 +106,14 @@ class NextScorer(Loaded):
         with task_data_of_frame(events, task, self.tokenizer, self.reading, moment) as data:
             return self.score_data(data)
 
+    def explain(self, events: pd.DataFrame, cutoff: datetime | str | None = None) -> pd.DataFrame:
+        """Refuse: what is explained is a probability, and these answers have many.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self!r} says what comes next; explain answers for other tasks only.")
+
     def score_data(self, data: TaskData, withheld: pd.Series | None = None) -> pd.DataFrame:
         """Answer the snapshots of task data, those of consecutive customers in store order.
 
