@@ -125,7 +125,7 @@ def _unknown_group(group: str, command: str) -> str:
     chosen = re.search(rf"\b{group}=(\w+)", command)
     if group != "experiment" or chosen is None or name not in _OF_DATA:
         return f"{said} python scripts/{name}.py --help lists what it takes."
-    file = Path(sys.argv[0]).parents[1] / f"configs/experiment/{chosen[1]}.yaml"
+    file = Path(sys.argv[0]).resolve().parents[1] / f"configs/experiment/{chosen[1]}.yaml"
     told: Any = OmegaConf.load(file) if file.is_file() else {}
     data = [each[_DATA] for each in told.get("defaults", []) if _DATA in each]
     return f"{said} It is about data alone: data={data[0] if data else '...'}"

@@ -81,8 +81,11 @@ def connect(
             f"the engine needs more than data.memory_limit={memory_limit} or the disk under "
             f"{scratch} is full; raise the limit or free disk space. ({explain(error)})"
         ) from error
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.CatalogException) as error:
-        if "No space left on device" in str(error):
+    except duckdb.Error as error:
+        unusable = (duckdb.InvalidInputException, duckdb.IOException, duckdb.CatalogException)
+        # An error without a kind is one of a library that reads files: Thrift's, for one.
+        of_input = isinstance(error, unusable) or type(error) is duckdb.Error
+        if not of_input or "No space left on device" in str(error):
             raise
         explanation = not_utf8(error) or f"the engine stopped: {explain(error)}"
         raise DataError(explanation) from error
