@@ -12,7 +12,7 @@ def sweep_of(folder: Path, wanted: int) -> DictConfig:
     """As Hydra gives a callback the configuration: read-only."""
     sweeper = {"n_trials": wanted, "sampler": {"seed": None}}
     hydra = {"sweep": {"dir": str(folder)}, "sweeper": sweeper, "overrides": {"hydra": []}}
-    config = OmegaConf.create({"hydra": hydra})
+    config = OmegaConf.create({"hydra": hydra, "processed": str(folder), "data": {"name": "shop"}})
     OmegaConf.set_readonly(config.hydra, True)
     OmegaConf.set_struct(config, True)
     return config

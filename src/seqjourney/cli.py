@@ -37,28 +37,28 @@ def run(main: Callable[[], Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as the shell says of a process that a closed pipe ends
     except SeqjourneyError as error:
-        _stop(str(error), 2)
+        stop(str(error), 2)
     except KeyboardInterrupt:
-        _stop("interrupted.", 130)
+        stop("interrupted.", 130)
     except Exception as error:
         if place := _no_place(error):
-            _stop(place, 2)
+            stop(place, 2)
         kind = type(error).__module__.split(".")[0]
         if kind in ("hydra", "omegaconf"):
             from seqjourney.hydra_errors import explain
 
-            _stop(explain(error, command_line()), 2)
+            stop(explain(error, command_line()), 2)
         if kind == "submitit":
-            _stop(f"a job failed; others may still run.\n{error}", 1)
+            stop(f"a job failed; others may still run.\n{error}", 1)
         if isinstance(error, RuntimeError) and "are you indeed on a slurm cluster" in str(error):
-            _stop(
+            stop(
                 "hydra/launcher=submitit_slurm needs Slurm, and there is no 'srun' here. Start it "
                 "on a machine of the cluster, or take hydra/launcher=joblib.",
                 2,
             )
         if kind == "yaml":
             place = " ".join(str(getattr(error, "problem_mark", "")).split())
-            _stop(f"not valid YAML {place}: {getattr(error, 'problem', error)}.", 2)
+            stop(f"not valid YAML {place}: {getattr(error, 'problem', error)}.", 2)
         raise
 
 
@@ -89,10 +89,10 @@ def mendable(main: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             return main(cfg)
         except SeqjourneyError as error:
-            return _stop(str(error), 2)
+            return stop(str(error), 2)
         except OSError as error:
             if place := _no_place(error):
-                return _stop(place, 2)
+                return stop(place, 2)
             raise
 
     return wrapped
@@ -270,6 +270,7 @@ def command_line() -> str:
     return shlex.join(["python", *words])
 
 
-def _stop(message: str, status: int) -> NoReturn:
+def stop(message: str, status: int) -> NoReturn:
+    """End the program with a message; its status tells a shell that something failed."""
     print(f"error: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(status)

@@ -15,6 +15,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+_HOW = ("resume", "progress", "threads", "workers", "checkpoint_every_steps")
+"""Settings of the trainer that say how, not what."""
+
 
 def register() -> None:
     """Make the resolvers known; each process that reads a configuration needs them."""
@@ -43,6 +46,7 @@ class Search(Callback):
         from seqjourney.cli import say, shown
 
         folder, wanted = config.hydra.sweep.dir, config.hydra.sweeper.n_trials
+        _keep_to_one_search(config, Path(folder))
         finished = _count(folder, "WHERE state = 'COMPLETE'")
         left = max(0, wanted - finished)
         hydra, before = config.hydra, _count(folder)
@@ -55,6 +59,42 @@ class Search(Callback):
             more = f"{left} more to go." if left else "Ask for more with hydra.sweeper.n_trials=..."
             place = shown(Path(folder))
             say(f"{place}: {finished} trials are finished, {wanted} are asked for. {more}")
+
+
+def _keep_to_one_search(config: DictConfig, folder: Path) -> None:
+    """Stop where a study holds trials of other data or settings: its best would be that of neither.
+
+    An exception would not do: Hydra makes a warning of those of a callback.
+    """
+    from seqjourney.cli import shown, stop
+    from seqjourney.files import read_json, write_json
+
+    kept = OmegaConf.masked_copy(config, ["model", "task", "trainer", "seed"])
+    settings: Any = OmegaConf.to_container(kept)  # unresolved: interpolations are settings too
+    for key in _HOW:
+        settings.get("trainer", {}).pop(key, None)
+    manifest = Path(config.processed) / config.data.name / "manifest.json"
+    if manifest.is_file():
+        settings["data"] = read_json(manifest)["fingerprint"]
+    file = folder / "search.json"
+    begun = file.is_file() and _count(str(folder), "WHERE state = 'COMPLETE'")
+    others = sorted(_differing(read_json(file), settings)) if begun else []
+    if others:
+        stop(
+            f"{shown(folder)} holds a search with other settings ({', '.join(others)}). Give this "
+            "one a name=... of its own, or delete that folder to begin anew.",
+            2,
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, settings)
+
+
+def _differing(a: Any, b: Any, key: str = "") -> list[str]:
+    """Return the keys under which two plain configurations differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        each = ((a.get(k), b.get(k), f"{key}.{k}".strip(".")) for k in a.keys() | b.keys())
+        return [name for one, other, k in each for name in _differing(one, other, k)]
+    return [key] if a != b else []
 
 
 def existing_folder(path: str) -> str:

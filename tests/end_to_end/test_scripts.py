@@ -55,6 +55,10 @@ def test_a_sweep_keeps_its_study_and_its_trials(script: Script, in_shop: list[st
     assert (folder / "0/run.json").read_bytes() == before
     tried = [read_json(folder / f"{number}/run.json")["config"]["model"] for number in range(3)]
     assert len({str(settings) for settings in tried}) == 3
+    # Trials of other settings in one study would make its best that of neither.
+    done = script("train", *words, "model.context=32", "hydra.sweeper.n_trials=4", status=2)
+    assert "search with other settings (model.context)" in done.stderr
+    assert not (folder / "3").exists()
 
 
 def test_a_search_needs_several_runs_and_is_one(script: Script, in_shop: list[str]):
