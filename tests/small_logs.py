@@ -126,3 +126,13 @@ def as_store(log: pd.DataFrame, label_only: tuple[str, ...] = ()) -> SequenceSto
         numeric_fields=tuple(numeric),
         dictionaries=words,
     )
+
+
+def files_of_both(one: Path, other: Path) -> list[str]:
+    """Return the files of two folders, relative to them, which have to be the same ones."""
+    names = [
+        sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
+        for place in (one, other)
+    ]
+    assert names[0] == names[1]
+    return names[0]

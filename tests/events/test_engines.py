@@ -20,7 +20,7 @@ from seqjourney.config import DataConfig, parse
 from seqjourney.events import engine
 from seqjourney.events.log import write_event_log
 from seqjourney.simulation.company import CompanyConfig, write_company
-from small_logs import ALL_COLUMNS, data_config, raw_events
+from small_logs import ALL_COLUMNS, data_config, files_of_both, raw_events
 
 pytest.importorskip("pyspark", reason="the 'spark' extra is not installed")
 if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
@@ -86,10 +86,7 @@ def prepare_on_both(config: DataConfig, folder: Path) -> tuple[Path, Path]:
 
 def assert_same(one: Path, other: Path) -> None:
     """Compare all files of two prepared folders; only a log's rows have an order that counts."""
-    names = [sorted(str(f.relative_to(p)) for p in [p] for f in p.rglob("*") if f.is_file())
-             for p in (one, other)]  # fmt: skip
-    assert names[0] == names[1]
-    for name in names[0]:
+    for name in files_of_both(one, other):
         if name.endswith(".parquet"):
             left, right = (
                 as_columns(path / name, ordered="events/" in name) for path in (one, other)

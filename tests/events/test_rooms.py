@@ -16,7 +16,7 @@ from seqjourney.commands.prepare import prepare
 from seqjourney.config import DataConfig, parse
 from seqjourney.events import engine
 from seqjourney.events.engine import coded
-from small_logs import ALL_COLUMNS, data_config, raw_events
+from small_logs import ALL_COLUMNS, data_config, files_of_both, raw_events
 
 AMPLE = 2**30
 ON_DISK = 2**17  # the rows do not fit, those of one bucket do
@@ -78,10 +78,7 @@ def prepared(
 
 
 def assert_same(one: Path, other: Path) -> None:
-    names = [sorted(str(f.relative_to(p)) for p in [p] for f in p.rglob("*") if f.is_file())
-             for p in (one, other)]  # fmt: skip
-    assert names[0] == names[1]
-    for name in names[0]:
+    for name in files_of_both(one, other):
         if name.endswith(".parquet"):
             left, right = (read(path / name) for path in (one, other))
             if "identity/" in name:
